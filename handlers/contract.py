@@ -1,0 +1,71 @@
+"""The contract and the page that shows it. In neither document."""
+
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from openapi.contract import Audience, Rendition, published
+
+Document = tuple[Rendition, int]
+
+TITLE = "CloudArc API"
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<link rel="icon" href="data:,">
+<style>{style}</style>
+</head>
+<body>
+<main id="docs">The contract is being loaded. It can also be read as <a href="openapi.json">JSON</a>
+or <a href="openapi.yaml">YAML</a>.</main>
+<script>{script}</script>
+<script>
+SwaggerUIBundle({{
+  dom_id: "#docs",
+  urls: [
+    {{ name: "Client: what an API token may call", url: "openapi.json?audience=client" }},
+    {{ name: "Admin: what an API key may call", url: "openapi.json?audience=admin" }},
+    {{ name: "Both", url: "openapi.json" }},
+  ],
+  presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset],
+  layout: "StandaloneLayout",
+  validatorUrl: null,
+  deepLinking: true,
+  persistAuthorization: false,
+  defaultModelsExpandDepth: 0,
+}});
+</script>
+</body>
+</html>
+"""
+
+
+@cache
+def docs_page() -> Rendition:
+    """Swagger UI as one document, so that it needs no other address and no route of its own."""
+    static = Path(str(files("swagger_ui"))) / "static"
+    read = lambda name: (static / name).read_text(encoding="utf-8")  # noqa: E731  three reads below
+    script = read("swagger-ui-bundle.js") + "\n" + read("swagger-ui-standalone-preset.js")
+    if "</script" in script.lower():
+        raise RuntimeError("swagger-ui-py: its scripts cannot stand inside a page")
+    page = PAGE.format(title=TITLE, style=read("swagger-ui.css"), script=script)
+    return Rendition.of(page.encode())
+
+
+async def show_openapi_json(audience: Audience | None = None) -> Document:
+    """The contract as JSON."""
+    return published("json", audience), 200
+
+
+async def show_openapi_yaml(audience: Audience | None = None) -> Document:
+    """The contract as YAML."""
+    return published("yaml", audience), 200
+
+
+async def show_docs() -> Document:
+    """The page for browsers."""
+    return docs_page(), 200

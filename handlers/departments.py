@@ -1,0 +1,21 @@
+"""Departments: the ids that a ticket's ``department_id`` takes. In neither document."""
+
+from handlers.caller import Caller
+from handlers.dialects import Answer, Body, Views
+from persistence import departments
+from persistence.database import Connection, Row
+
+
+def _view(row: Row) -> Body:
+    return {"id": row.id, "name": row.name}
+
+
+VIEWS = Views(client=_view, admin=_view)
+
+
+async def list_departments(
+    user: Caller, db: Connection, page: int = 1, limit: int = 20, after: int | None = None
+) -> Answer:
+    """All active departments, to an operator in pages."""
+    found = await departments.page(db, page=page, limit=user.dialect.whole(limit), after=after)
+    return user.dialect.complete(VIEWS, found, "/departments")

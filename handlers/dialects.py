@@ -1,0 +1,159 @@
+"""The two ways of saying the same: CloudBill's for a client, ArcBilling's for an operator. Pure."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from persistence.database import Page
+
+Body = dict[str, Any]
+Answer = tuple[Body, int] | tuple[Body, int, dict[str, str]]
+View = Callable[..., Body]
+
+BASE_PATH = "/api/v1"
+
+COMPLETE = 10_000
+"""How many rows a client's list without pages has at most, the newest; the contract's maxItems."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """How a noun looks: as an item and as a row of a list, to each kind of caller.
+
+    A view takes what persistence answers and the dialect, for its instants. Without a row's view
+    the item's serves both.
+    """
+
+    client: View
+    admin: View
+    client_row: View | None = None
+    admin_row: View | None = None
+
+
+class Dialect:
+    """What both dialects have in common. The methods answer a body, a status and headers."""
+
+    @classmethod
+    def instant(cls, value: datetime) -> str:
+        raise NotImplementedError
+
+    @classmethod
+    def item(cls, views: Views, *found: Any) -> Answer:
+        """200 with one object."""
+        raise NotImplementedError
+
+    @classmethod
+    def created(cls, views: Views, *found: Any) -> Answer:
+        """201 with one object."""
+        body, _ = cls.item(views, *found)[:2]
+        return body, 201
+
+    @classmethod
+    def whole(cls, limit: int) -> int:
+        """How many rows a list has that only an operator gets in pages."""
+        raise NotImplementedError
+
+    @classmethod
+    def complete(cls, views: Views, page: Page, path: str, **filters: Any) -> Answer:
+        """200 with a list that only an operator gets in pages."""
+        raise NotImplementedError
+
+    @classmethod
+    def page(cls, views: Views, page: Page, path: str, **filters: Any) -> Answer:
+        """200 with a page of a list, and a Link to the next page if there is one."""
+        raise NotImplementedError
+
+    @classmethod
+    def error(cls, status: int, code: str, message: str, details: Sequence[Body] = ()) -> Body:
+        """The body of an error."""
+        raise NotImplementedError
+
+
+class ClientDialect(Dialect):
+    """CloudBill Pro: bare objects, ``data`` and ``count``, ``2024-01-01 10:00:00``."""
+
+    name = "client"
+
+    @classmethod
+    def instant(cls, value: datetime) -> str:
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+
+    @classmethod
+    def item(cls, views: Views, *found: Any) -> Answer:
+        return views.client(*found), 200
+
+    @classmethod
+    def whole(cls, limit: int) -> int:
+        return COMPLETE
+
+    @classmethod
+    def complete(cls, views: Views, page: Page, path: str, **filters: Any) -> Answer:
+        view = views.client_row or views.client
+        return {"data": [view(row) for row in page.rows], "count": len(page.rows)}, 200
+
+    @classmethod
+    def page(cls, views: Views, page: Page, path: str, **filters: Any) -> Answer:
+        body, status = cls.complete(views, page, path)[:2]
+        return body | _place(page), status, _link(page, path, filters)
+
+    @classmethod
+    def error(cls, status: int, code: str, message: str, details: Sequence[Body] = ()) -> Body:
+        body: Body = {"error": message, "code": status}
+        return body | {"details": list(details)} if details else body
+
+
+class AdminDialect(Dialect):
+    """ArcBilling: ``status`` and ``data`` around everything, ``2024-01-01T10:00:00Z``."""
+
+    name = "admin"
+
+    @classmethod
+    def instant(cls, value: datetime) -> str:
+        return f"{value:%Y-%m-%dT%H:%M:%SZ}"
+
+    @classmethod
+    def item(cls, views: Views, *found: Any) -> Answer:
+        return {"status": "success", "data": views.admin(*found)}, 200
+
+    @classmethod
+    def whole(cls, limit: int) -> int:
+        return limit
+
+    @classmethod
+    def complete(cls, views: Views, page: Page, path: str, **filters: Any) -> Answer:
+        return cls.page(views, page, path, **filters)
+
+    @classmethod
+    def page(cls, views: Views, page: Page, path: str, **filters: Any) -> Answer:
+        view = views.admin_row or views.admin
+        body = {"status": "success", "data": [view(row) for row in page.rows], "meta": _place(page)}
+        return body, 200, _link(page, path, filters)
+
+    @classmethod
+    def error(cls, status: int, code: str, message: str, details: Sequence[Body] = ()) -> Body:
+        error: Body = {"code": code, "message": message}
+        return {"status": "error", "error": error | {"details": list(details)} if details else error}
+
+
+def day(value: date) -> str:
+    """A day, which both documents write alike."""
+    return value.isoformat()
+
+
+def _place(page: Page) -> Body:
+    return {
+        "page": page.page,
+        "limit": page.limit,
+        "total": page.total,
+        "pages": -(-page.total // page.limit),
+    }
+
+
+def _link(page: Page, path: str, filters: dict[str, Any]) -> dict[str, str]:
+    if not page.more:
+        return {}
+    query = {name: value for name, value in filters.items() if value is not None}
+    query |= {"limit": page.limit, "after": page.rows[-1].id}
+    return {"Link": f'<{BASE_PATH}{path}?{urlencode(query)}>; rel="next"'}

@@ -1,0 +1,80 @@
+"""Invoices (CloudBill, "GET /api/v1/invoices"; ArcBilling, "Invoices")."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from handlers.caller import Caller
+from handlers.dialects import AdminDialect, Answer, Body, ClientDialect, Dialect, Views, day
+from persistence import invoices
+from persistence.database import Connection, Row
+
+CENT = Decimal("0.01")
+
+
+def _row(row: Row, dialect: type[Dialect]) -> Body:
+    return {
+        "id": row.id,
+        "invoice_number": invoices.number(row.id),
+        "client_id": row.client_id,
+        "status": row.status,
+        "total": str(row.total),
+        "currency": row.currency,
+        "due_date": day(row.due_date),
+        "paid_at": dialect.instant(row.paid_at) if row.paid_at else None,
+        "created_at": dialect.instant(row.created_at),
+    }
+
+
+def _item(row: Row, lines: Sequence[Row], dialect: type[Dialect]) -> Body:
+    items = [{"description": line.description, "amount": str(line.amount)} for line in lines]
+    return _row(row, dialect) | {"items": items}
+
+
+VIEWS = Views(
+    client=lambda row, lines: _item(row, lines, ClientDialect),
+    client_row=lambda row: _row(row, ClientDialect),
+    admin=lambda row, lines: _item(row, lines, AdminDialect),
+    admin_row=lambda row: _row(row, AdminDialect),
+)
+
+
+def amount(value: str | int | float | Decimal) -> Decimal:
+    """The exact amount that the contract admitted, with two decimals and without a sign."""
+    return abs(Decimal(str(value)).quantize(CENT))
+
+
+async def list_invoices(
+    user: Caller,
+    db: Connection,
+    now: datetime,
+    page: int = 1,
+    limit: int = 20,
+    after: int | None = None,
+    status: str | None = None,
+    client_id: int | None = None,
+) -> Answer:
+    """A page of a client's own, or of everyone's."""
+    where = {"client_id": client_id, "status": status}
+    mine = where | user.ownership
+    found = await invoices.page(db, page=page, limit=limit, after=after, today=now.date(), **mine)
+    return user.dialect.page(VIEWS, found, "/invoices", **where)
+
+
+async def get_invoice(id: int, user: Caller, db: Connection, now: datetime) -> Answer:
+    """One invoice with its lines."""
+    return user.dialect.item(VIEWS, *await invoices.get(db, id, user.owner, now.date()))
+
+
+async def create_invoice(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> Answer:
+    """Make an unpaid invoice over the exact sum of its lines."""
+    lines = [(line["description"], amount(line["amount"])) for line in body["items"]]
+    due = date.fromisoformat(body["due_date"])
+    made = await invoices.create(db, client_id=body["client_id"], due_date=due, lines=lines, now=now)
+    return user.dialect.created(VIEWS, *made)
+
+
+async def pay_invoice(id: int, user: Caller, db: Connection, now: datetime) -> Answer:
+    """unpaid or overdue → paid."""
+    return user.dialect.item(VIEWS, *await invoices.pay(db, id, now))

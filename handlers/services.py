@@ -1,0 +1,90 @@
+"""Services (CloudBill, "GET /api/v1/services"; ArcBilling, "Services")."""
+
+from datetime import datetime
+from typing import Any
+
+from handlers.caller import Caller
+from handlers.dialects import AdminDialect, Answer, Body, ClientDialect, Views, day
+from persistence import services
+from persistence.database import Connection, Row
+
+
+def _row(row: Row) -> Body:
+    return {
+        "id": row.id,
+        "product_name": row.product_name,
+        "domain": row.domain,
+        "status": row.status,
+        "next_due_date": day(row.next_due_date),
+    }
+
+
+def _client(row: Row) -> Body:
+    return {
+        "id": row.id,
+        "client_id": row.client_id,
+        "product_id": row.product_id,
+        "product_name": row.product_name,
+        "domain": row.domain,
+        "username": row.username,
+        "status": row.status,
+        "billing_cycle": row.billing_cycle,
+        "next_due_date": day(row.next_due_date),
+        "suspend_reason": row.suspend_reason,
+        "created_at": ClientDialect.instant(row.created_at),
+    }
+
+
+def _admin(row: Row) -> Body:
+    return _client(row) | {
+        "server_id": row.server_id,
+        "created_at": AdminDialect.instant(row.created_at),
+    }
+
+
+VIEWS = Views(client=_client, client_row=_row, admin=_admin)
+
+
+async def list_services(
+    user: Caller,
+    db: Connection,
+    page: int = 1,
+    limit: int = 20,
+    after: int | None = None,
+    client_id: int | None = None,
+    status: str | None = None,
+    product_id: int | None = None,
+) -> Answer:
+    """All of a client's own, or a page of everyone's."""
+    where = {"client_id": client_id, "status": status, "product_id": product_id}
+    mine = where | user.ownership
+    found = await services.page(db, page=page, limit=user.dialect.whole(limit), after=after, **mine)
+    return user.dialect.complete(VIEWS, found, "/services", **where)
+
+
+async def get_service(id: int, user: Caller, db: Connection) -> Answer:
+    """One service with full details."""
+    return user.dialect.item(VIEWS, await services.get(db, id, user.owner))
+
+
+async def create_service(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> Answer:
+    """Provision a service on the least loaded server."""
+    service = await services.create(db, **{"domain": "", "username": ""} | body, now=now)
+    return user.dialect.created(VIEWS, service)
+
+
+async def suspend_service(
+    id: int, user: Caller, db: Connection, body: dict[str, Any] | None = None
+) -> Answer:
+    """active → suspended."""
+    return user.dialect.item(VIEWS, await services.suspend(db, id, (body or {}).get("reason", "")))
+
+
+async def unsuspend_service(id: int, user: Caller, db: Connection) -> Answer:
+    """suspended → active."""
+    return user.dialect.item(VIEWS, await services.unsuspend(db, id))
+
+
+async def terminate_service(id: int, user: Caller, db: Connection) -> Answer:
+    """active or suspended → terminated."""
+    return user.dialect.item(VIEWS, await services.terminate(db, id))

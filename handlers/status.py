@@ -1,0 +1,10 @@
+"""Whether the service is up (CloudBill, "GET /api/v1/status")."""
+
+from datetime import datetime
+
+from handlers.dialects import Answer
+
+
+async def get_status(now: datetime) -> Answer:
+    """The public health check: the same bare object for everyone."""
+    return {"status": "ok", "version": "1.0", "time": f"{now:%Y-%m-%dT%H:%M:%S}+00:00"}, 200

@@ -1,0 +1,112 @@
+"""Tickets (CloudBill, "POST /api/v1/tickets"; ArcBilling, "Support Tickets")."""
+
+import secrets
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from handlers.caller import Caller
+from handlers.dialects import AdminDialect, Answer, Body, ClientDialect, Dialect, Views
+from persistence import tickets
+from persistence.database import Connection, Row
+
+PRIORITIES = {1: "low", 2: "medium", 3: "high"}
+PRIORITY_IDS = {name: id for id, name in PRIORITIES.items()}
+
+
+def _row(row: Row, dialect: type[Dialect]) -> Body:
+    return {
+        "id": row.id,
+        "ticket_number": row.ticket_number,
+        "client_id": row.client_id,
+        "department_id": row.department_id,
+        "subject": row.subject,
+        "status": row.status,
+        "created_at": dialect.instant(row.created_at),
+        "updated_at": dialect.instant(row.updated_at),
+    }
+
+
+def _client_row(row: Row) -> Body:
+    return _row(row, ClientDialect) | {"priority_id": PRIORITY_IDS[row.priority]}
+
+
+def _admin_row(row: Row) -> Body:
+    return _row(row, AdminDialect) | {"priority": row.priority}
+
+
+def _thread(row: Row, replies: Sequence[Row], dialect: type[Dialect]) -> Body:
+    return {
+        "message": row.message,
+        "replies": [
+            {
+                "id": reply.id,
+                "author": reply.author,
+                "message": reply.message,
+                "created_at": dialect.instant(reply.created_at),
+            }
+            for reply in replies
+        ],
+    }
+
+
+VIEWS = Views(
+    client=lambda row, replies: _client_row(row) | _thread(row, replies, ClientDialect),
+    client_row=_client_row,
+    admin=lambda row, replies: _admin_row(row) | _thread(row, replies, AdminDialect),
+    admin_row=_admin_row,
+)
+
+OPENED = Views(
+    client=lambda row, _: {"success": True, "ticket_id": row.id, "ticket_number": row.ticket_number},
+    admin=VIEWS.admin,
+)
+
+
+def number() -> str:
+    """A ticket number such as TKT-A3F7B2C1, which may be taken."""
+    return f"TKT-{secrets.token_hex(4).upper()}"
+
+
+async def list_tickets(
+    user: Caller,
+    db: Connection,
+    page: int = 1,
+    limit: int = 20,
+    after: int | None = None,
+    client_id: int | None = None,
+    status: str | None = None,
+    department_id: int | None = None,
+) -> Answer:
+    """All of a client's own, or a page of everyone's."""
+    where = {"client_id": client_id, "status": status, "department_id": department_id}
+    mine = where | user.ownership
+    found = await tickets.page(db, page=page, limit=user.dialect.whole(limit), after=after, **mine)
+    return user.dialect.complete(VIEWS, found, "/tickets", **where)
+
+
+async def get_ticket(id: int, user: Caller, db: Connection) -> Answer:
+    """One ticket with all replies."""
+    return user.dialect.item(VIEWS, *await tickets.get(db, id, user.owner))
+
+
+async def create_ticket(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> Answer:
+    """Open a ticket; each dialect has its own body and its own answer."""
+    values = {"priority": PRIORITIES[body.get("priority_id", 2)]} | body | user.ownership
+    values.pop("priority_id", None)
+    id = await tickets.create(db, **values, now=now, number=number)
+    return user.dialect.created(OPENED, *await tickets.get(db, id, user.owner))
+
+
+async def reply_to_ticket(
+    id: int, body: dict[str, Any], user: Caller, db: Connection, now: datetime
+) -> Answer:
+    """Reply as the client or as the staff."""
+    await tickets.reply(db, id, user.owner, body["message"], now)
+    return user.dialect.created(VIEWS, *await tickets.get(db, id, user.owner))
+
+
+async def close_ticket(id: int, user: Caller, db: Connection, now: datetime) -> Answer:
+    """any open state → closed."""
+    await tickets.close(db, id, user.owner, now)
+    return user.dialect.item(VIEWS, *await tickets.get(db, id, user.owner))

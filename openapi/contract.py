@@ -1,0 +1,317 @@
+"""The contract as one document: loaded, bundled, projected to one audience, and listed.
+
+Everything here is a pure function of the files beside this module: no HTTP, no database. A document
+is a plain dict in the shape of OpenAPI 3.0.3. What the files may use beyond OpenAPI:
+
+- ``x-dialect`` on a schema, parameter, response, example, link or security scheme: only that
+  audience meets it. A ``oneOf`` whose branches all carry it is a choice by the caller, not by the data.
+- ``x-scope`` on an operation: the scope that an API key needs for it.
+- ``x-expects`` on a schema: the end of the sentence "The amount field must be …".
+"""
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import yaml
+
+Audience = Literal["client", "admin"]
+Document = dict[str, Any]
+Node = Any
+
+AUDIENCES: tuple[Audience, ...] = ("client", "admin")
+METHODS = ("get", "put", "post", "delete")
+
+ROOT = Path(__file__).parent
+KINDS = {name: name for name in ("parameters", "headers", "responses", "schemas")}
+
+# These can be emitted before the credential, and with it the dialect, is known.
+EARLY = frozenset({"401", "404", "405", "406", "413", "415", "429", "500", "503"})
+
+
+class ContractError(Exception):
+    """The files do not make a contract; the message names the file and the fault."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of a document; ``spec`` is its OpenAPI object."""
+
+    id: str
+    method: str
+    path: str
+    spec: Document
+    audiences: frozenset[Audience]
+
+    @property
+    def public(self) -> bool:
+        return not self.spec["security"]
+
+    @property
+    def scope(self) -> str | None:
+        return self.spec.get("x-scope")
+
+
+@cache
+def _read(file: PurePosixPath) -> Document:
+    try:
+        return dict(yaml.load((ROOT / file).read_bytes(), yaml.CSafeLoader))
+    except OSError as error:
+        raise ContractError(f"openapi/{file}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ContractError(f"openapi/{file}: {error}") from error
+
+
+class _Bundler:
+    """Copies every referenced definition into ``components`` under its own name."""
+
+    def __init__(self) -> None:
+        self.components: Document = {}
+        self.origins: dict[tuple[str, str], PurePosixPath] = {}
+
+    def resolve(self, node: Node, file: PurePosixPath) -> Node:
+        if isinstance(node, list):
+            return [self.resolve(each, file) for each in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            return self.refer(node["$ref"], file)
+        return {key: self.resolve(value, file) for key, value in node.items()}
+
+    def refer(self, target: str, file: PurePosixPath) -> Node:
+        where, _, name = target.partition("#/")
+        source = PurePosixPath(*_normal(file.parent / where)) if where else file
+        if name not in _read(source):
+            raise ContractError(f"openapi/{file}: {target} names nothing")
+        definition = _read(source)[name]
+        if source.parts[0] == "paths":
+            return self.resolve(definition, source)
+        kind = KINDS[source.parts[0].removesuffix(".yaml")]
+        known = self.origins.setdefault((kind, name), source)
+        if known != source:
+            raise ContractError(f"openapi/{source}: {name} is also defined in openapi/{known}")
+        if name not in self.components.setdefault(kind, {}):
+            self.components[kind][name] = None
+            self.components[kind][name] = self.resolve(definition, source)
+        return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def _normal(path: PurePosixPath) -> list[str]:
+    parts: list[str] = []
+    for part in path.parts:
+        if part == "..":
+            parts.pop()
+        else:
+            parts.append(part)
+    return parts
+
+
+def bundle() -> Document:
+    """The whole contract as one document with named components only. Raises ContractError."""
+    file = PurePosixPath("openapi.yaml")
+    root = copy.deepcopy(_read(file))
+    bundler = _Bundler()
+    document = bundler.resolve(root, file)
+    document["components"] = {**bundler.components, **document["components"]}
+    _illustrate(document)
+    for operation in operations(document):
+        _tighten(document, operation)
+    return _reachable(document)
+
+
+def operations(document: Document) -> Iterator[Operation]:
+    """Every operation of a document, in its order."""
+    schemes = document["components"]["securitySchemes"]
+    for path, item in document["paths"].items():
+        for method in METHODS:
+            if method not in item:
+                continue
+            spec = item[method]
+            names = [name for requirement in spec["security"] for name in requirement]
+            audiences = frozenset(schemes[name]["x-dialect"] for name in names) or frozenset(AUDIENCES)
+            yield Operation(spec["operationId"], method, path, spec, audiences)
+
+
+def deref(document: Document, node: Node) -> Node:
+    """The definition that a ``$ref`` points to; anything else as it is."""
+    while isinstance(node, dict) and "$ref" in node:
+        kind, name = node["$ref"].removeprefix("#/components/").split("/")
+        node = document["components"][kind][name]
+    return node
+
+
+def branch(document: Document, schema: Node, audience: Audience) -> Node | None:
+    """What ``audience`` sees of a schema: its branch of a choice by dialect, None if it has none."""
+    target = deref(document, schema)
+    if "oneOf" in target and all("x-dialect" in deref(document, each) for each in target["oneOf"]):
+        mine = [each for each in target["oneOf"] if deref(document, each)["x-dialect"] == audience]
+        return mine[0] if mine else None
+    return schema if target.get("x-dialect", audience) == audience else None
+
+
+def project(document: Document, audience: Audience) -> Document:
+    """The same contract as one credential meets it: its operations, its dialect, nothing else."""
+    result = copy.deepcopy(document)
+    for operation in list(operations(result)):
+        if audience not in operation.audiences:
+            del result["paths"][operation.path][operation.method]
+            continue
+        parameters = operation.spec.get("parameters", [])
+        for parameter in list(parameters):
+            definition = deref(result, parameter)
+            if definition.get("x-dialect", audience) != audience:
+                parameters.remove(parameter)
+            _choose_example(definition, audience)
+        if not operation.public:
+            _narrow(result, operation, audience, keep=EARLY if len(operation.audiences) > 1 else frozenset())
+    result["paths"] = {path: item for path, item in result["paths"].items() if item}
+    schemes = result["components"]["securitySchemes"]
+    result["components"]["securitySchemes"] = {
+        name: scheme for name, scheme in schemes.items() if scheme["x-dialect"] == audience
+    }
+    return _reachable(result)
+
+
+def _tighten(document: Document, operation: Operation) -> None:
+    """Take from an operation what no caller can ever get from it.
+
+    Public operations look at no credential and speak the client document's dialect. An operation of
+    one audience speaks the other dialect only to refuse a credential of the wrong kind.
+    """
+    if operation.public:
+        _narrow(document, operation, "client", keep=frozenset())
+    elif len(operation.audiences) == 1:
+        (audience,) = operation.audiences
+        _narrow(document, operation, audience, keep=EARLY | {"403"})
+
+
+def _narrow(document: Document, operation: Operation, audience: Audience, keep: frozenset[str]) -> None:
+    spec, components = operation.spec, document["components"]
+    other = {"client": "admin", "admin": "client"}[audience]
+    for media in spec.get("requestBody", {}).get("content", {}).values():
+        _narrow_media(document, media, audience)
+    for status, response in list(spec["responses"].items()):
+        definition = deref(document, response)
+        if definition.get("x-dialect") == other:
+            del spec["responses"][status]
+        elif "$ref" not in response:
+            for media in definition.get("content", {}).values():
+                _narrow_media(document, media, audience)
+            links = definition.get("links", {})
+            for name in [name for name, link in links.items() if link.get("x-dialect") == other]:
+                del links[name]
+        elif status not in keep and any(
+            branch(document, media["schema"], audience) != media["schema"]
+            for media in definition["content"].values()
+        ):
+            name = audience.capitalize() + response["$ref"].rpartition("/")[2]
+            if name not in components["responses"]:
+                components["responses"][name] = copy.deepcopy(definition)
+                for media in components["responses"][name]["content"].values():
+                    _narrow_media(document, media, audience)
+            spec["responses"][status] = {"$ref": f"#/components/responses/{name}"}
+    spec["security"] = [
+        each
+        for each in spec["security"]
+        if all(components["securitySchemes"][name]["x-dialect"] == audience for name in each)
+    ]
+
+
+def _narrow_media(document: Document, media: Document, audience: Audience) -> None:
+    media["schema"] = branch(document, media["schema"], audience)
+    _choose_example(media, audience)
+
+
+def _choose_example(node: Document, audience: Audience) -> None:
+    chosen = [each for each in node.get("examples", {}).values() if each.get("x-dialect") == audience]
+    if chosen:
+        del node["examples"]
+        node["example"] = chosen[0]["value"]
+
+
+def _illustrate(document: Document) -> None:
+    """Give every body and answer the example of its schema, one for each dialect."""
+    for operation in operations(document):
+        parts = [operation.spec.get("requestBody", {}), *operation.spec["responses"].values()]
+        for part in parts:
+            for media in deref(document, part).get("content", {}).values():
+                if "example" in media or "examples" in media:
+                    continue
+                target = deref(document, media["schema"])
+                branches = [deref(document, each) for each in target.get("oneOf", [])]
+                if branches and all("x-dialect" in each for each in branches):
+                    media["examples"] = {
+                        each["x-dialect"]: {"x-dialect": each["x-dialect"], "value": each["example"]}
+                        for each in branches
+                    }
+                else:
+                    media["example"] = target["example"]
+
+
+def _reachable(document: Document) -> Document:
+    """The document without the components that nothing refers to, each kind in order of name."""
+    found: set[str] = set()
+
+    def visit(node: Node) -> None:
+        if isinstance(node, list):
+            for each in node:
+                visit(each)
+        elif isinstance(node, dict):
+            target = node.get("$ref")
+            if isinstance(target, str) and target not in found:
+                found.add(target)
+                visit(deref(document, node))
+            for each in node.values():
+                visit(each)
+
+    visit(document["paths"])
+    used_tags = {tag for operation in operations(document) for tag in operation.spec["tags"]}
+    components = {
+        kind: {
+            name: definition
+            for name, definition in sorted(definitions.items())
+            if kind == "securitySchemes" or f"#/components/{kind}/{name}" in found
+        }
+        for kind, definitions in sorted(document["components"].items())
+    }
+    tags = [tag for tag in document["tags"] if tag["name"] in used_tags]
+    return {**document, "tags": tags, "components": components}
+
+
+@dataclass(frozen=True)
+class Rendition:
+    """A document as the bytes that are served, and their entity tag."""
+
+    body: bytes
+    etag: str
+
+    @classmethod
+    def of(cls, body: bytes) -> "Rendition":
+        return cls(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+
+
+class _PlainDumper(yaml.CSafeDumper):
+    """Writes shared parts in full: readers of the contract should not have to follow anchors."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def render(document: Document, form: Literal["json", "yaml"]) -> Rendition:
+    """A document as the bytes that are published."""
+    if form == "json":
+        return Rendition.of(json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode())
+    text = yaml.dump(document, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True, width=110)
+    return Rendition.of(text.encode())
+
+
+@cache
+def published(form: Literal["json", "yaml"], audience: Audience | None = None) -> Rendition:
+    """The bundle, or its projection for an audience, as it is served."""
+    document = bundle()
+    return render(project(document, audience) if audience else document, form)

@@ -1,0 +1,613 @@
+"""Two databases behind four calls: ``all``, ``one``, ``run``, ``many`` on a connection.
+
+Tables are declarative classes, for the migrations. The work is done by SQLAlchemy Core statements,
+constants of their modules, which are compiled once for each database and handed to the driver
+itself: sqlite3 or asyncpg. Rows are named tuples. ``commit`` stands in this module only.
+"""
+
+import asyncio
+import sqlite3
+from abc import ABC, abstractmethod
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cache
+from types import TracebackType
+from typing import Any
+
+import asyncpg
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    DateTime,
+    Dialect,
+    Integer,
+    MetaData,
+    Numeric,
+    Select,
+    bindparam,
+    func,
+    select,
+)
+from sqlalchemy.dialects import sqlite as sqlite_dialect
+from sqlalchemy.dialects.postgresql import asyncpg as postgresql_dialect
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.sql.expression import Executable
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from persistence.errors import Forbidden, NotFound, StartError, Unavailable
+
+Row = Any
+
+LOCK_SECONDS = 5
+"""How long a statement waits for somebody else's lock before it is Unavailable."""
+
+
+class Base(DeclarativeBase):
+    """The tables of all nouns. Constraints have names, so that migrations can change them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+Key = BigInteger().with_variant(Integer(), "sqlite")
+"""SQLite numbers rows by itself only where the type is INTEGER, which has 64 bits there too."""
+
+
+class Money(TypeDecorator[Decimal]):
+    """An exact amount: NUMERIC on PostgreSQL, whole cents on SQLite, which has binary floats only."""
+
+    impl = Numeric(14, 2)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(BigInteger() if dialect.name == "sqlite" else Numeric(14, 2))
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
+        return int(value.scaleb(2)) if value is not None and dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
+        return Decimal(value).scaleb(-2) if value is not None and dialect.name == "sqlite" else value
+
+
+class Instant(TypeDecorator[datetime]):
+    """An instant in UTC; SQLite keeps it without its zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        return value.replace(tzinfo=None) if value is not None and dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None and dialect.name == "sqlite" else value
+
+
+class Prepared:
+    """A statement compiled for one driver: its text, the order of its values, the shape of its rows."""
+
+    def __init__(self, statement: Executable, dialect: Dialect) -> None:
+        compiled: Any = statement.compile(dialect=dialect)
+        self.sql: str = compiled.string
+        self.names: tuple[str, ...] = tuple(compiled.positiontup or ())
+        self.defaults: Mapping[str, Any] = compiled.params
+        self.binds: Mapping[str, Callable[[Any], Any]] = compiled._bind_processors
+        columns = compiled._result_columns
+        self.row: Callable[[Iterable[Any]], Row] = tuple
+        self.results: tuple[Callable[[Any], Any] | None, ...] = ()
+        if columns:
+            self.row = namedtuple("Row", [each.keyname for each in columns])._make  # type: ignore[misc]
+            if dialect.name == "sqlite":
+                self.results = tuple(each.type._cached_result_processor(dialect, None) for each in columns)
+                if not any(self.results):
+                    self.results = ()
+
+    def values(self, params: Mapping[str, Any]) -> list[Any]:
+        unknown = params.keys() - self.defaults.keys()
+        if unknown:
+            raise TypeError(f"the statement has no parameter {', '.join(sorted(unknown))}: {self.sql}")
+        values = []
+        for name in self.names:
+            value = params[name] if name in params else self.defaults[name]
+            process = self.binds.get(name)
+            values.append(process(value) if process else value)
+        return values
+
+    def rows(self, raw: Iterable[Sequence[Any]]) -> list[Row]:
+        if not self.results:
+            return [self.row(each) for each in raw]
+        return [
+            self.row(
+                [process(value) if process else value for process, value in zip(self.results, each, strict=True)]
+            )
+            for each in raw
+        ]
+
+
+class Connection(ABC):
+    """What a handler and a function of persistence see of the database."""
+
+    @abstractmethod
+    async def all(self, statement: Executable, **params: Any) -> list[Row]:
+        """All rows. Raises Unavailable."""
+
+    @abstractmethod
+    async def run(self, statement: Executable, **params: Any) -> int:
+        """The number of rows changed. Raises Unavailable."""
+
+    @abstractmethod
+    async def many(self, statement: Executable, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Run once for each of ``rows``. Raises Unavailable."""
+
+    async def one(self, statement: Executable, **params: Any) -> Row | None:
+        """The first row, or None. Raises Unavailable."""
+        rows = await self.all(statement, **params)
+        return rows[0] if rows else None
+
+
+class Transaction(ABC):
+    """``async with`` gives a Connection; leaving it commits, leaving it by an exception takes all back."""
+
+    @abstractmethod
+    async def __aenter__(self) -> Connection: ...
+
+    @abstractmethod
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Database(ABC):
+    """One database. ``reading()`` sees what is committed, ``transaction()`` also writes."""
+
+    dialect: Dialect
+
+    def __init__(self) -> None:
+        self._prepared: dict[Executable, Prepared] = {}
+
+    def prepare(self, statement: Executable) -> Prepared:
+        prepared = self._prepared.get(statement)
+        if prepared is None:
+            prepared = self._prepared[statement] = Prepared(statement, self.dialect)
+        return prepared
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Connect. Raises StartError."""
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+    @abstractmethod
+    def reading(self) -> Transaction: ...
+
+    @abstractmethod
+    def transaction(self) -> Transaction: ...
+
+
+def connect(url: str) -> Database:
+    """The Database at ``sqlite:///path`` or ``postgresql+asyncpg://…``. Raises StartError."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        return SQLite(parsed.database)
+    if parsed.get_backend_name() == "postgresql":
+        return PostgreSQL(parsed)
+    raise StartError(
+        "CLOUDARC_DATABASE_URL: use sqlite:///path/to/file.db or postgresql+asyncpg://user:password@host/name."
+    )
+
+
+_inside: ContextVar[bool] = ContextVar("inside a transaction", default=False)
+
+
+def _enter_transaction() -> None:
+    if _inside.get():
+        raise RuntimeError("a transaction inside a transaction would wait for itself")
+    _inside.set(True)
+
+
+# --- SQLite ------------------------------------------------------------------------------------------
+
+
+def _sqlite_failure(error: sqlite3.Error) -> Exception:
+    """Locks, a full disk and the like pass; everything else is a fault of ours."""
+    return Unavailable() if isinstance(error, sqlite3.OperationalError) else error
+
+
+class SQLiteConnection(Connection):
+    """Statements run on the event loop itself: they take microseconds, a change of thread takes more."""
+
+    def __init__(self, database: "SQLite", raw: sqlite3.Connection) -> None:
+        self.database = database
+        self.raw = raw
+
+    def _execute(self, prepared: Prepared, params: Mapping[str, Any]) -> sqlite3.Cursor:
+        try:
+            return self.raw.execute(prepared.sql, prepared.values(params))
+        except sqlite3.Error as error:
+            raise _sqlite_failure(error) from error
+
+    async def all(self, statement: Executable, **params: Any) -> list[Row]:
+        prepared = self.database.prepare(statement)
+        return prepared.rows(self._execute(prepared, params).fetchall())
+
+    async def run(self, statement: Executable, **params: Any) -> int:
+        return self._execute(self.database.prepare(statement), params).rowcount
+
+    async def many(self, statement: Executable, rows: Sequence[Mapping[str, Any]]) -> None:
+        prepared = self.database.prepare(statement)
+        try:
+            self.raw.executemany(prepared.sql, [prepared.values(each) for each in rows])
+        except sqlite3.Error as error:
+            raise _sqlite_failure(error) from error
+
+
+class SQLiteReading(Transaction):
+    def __init__(self, connection: SQLiteConnection) -> None:
+        self.connection = connection
+
+    async def __aenter__(self) -> Connection:
+        return self.connection
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+
+class SQLiteWriting(Transaction):
+    """One writer at a time: the lock keeps the process's own, BEGIN IMMEDIATE those of other processes."""
+
+    def __init__(self, database: "SQLite") -> None:
+        self.database = database
+
+    async def __aenter__(self) -> Connection:
+        _enter_transaction()
+        try:
+            await self.database.lock.acquire()
+        except BaseException:
+            _inside.set(False)
+            raise
+        raw = self.database.writer.raw
+        try:
+            try:
+                raw.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                await self._finish(self._begin_patiently)
+        except BaseException as error:
+            self._release()
+            if isinstance(error, sqlite3.Error):
+                raise _sqlite_failure(error) from error
+            raise
+        return self.database.writer
+
+    def _begin_patiently(self) -> None:
+        raw = self.database.writer.raw
+        raw.execute(f"PRAGMA busy_timeout={LOCK_SECONDS * 1000}")
+        try:
+            raw.execute("BEGIN IMMEDIATE")
+        finally:
+            raw.execute("PRAGMA busy_timeout=0")
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                await self._finish(self._commit)
+        except sqlite3.Error as failure:
+            raise _sqlite_failure(failure) from failure
+        finally:
+            self._release()
+
+    def _commit(self) -> None:
+        # COMMIT waits for the disk, so it is the one thing that always runs in a thread.
+        self.database.writer.raw.execute("COMMIT")
+
+    async def _finish(self, work: Callable[[], None]) -> None:
+        """Run ``work`` in a thread to its end, even if the caller is cancelled meanwhile."""
+        future = asyncio.get_running_loop().run_in_executor(None, work)
+        try:
+            await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise
+
+    def _release(self) -> None:
+        try:
+            if self.database.writer.raw.in_transaction:
+                self.database.writer.raw.execute("ROLLBACK")
+        finally:
+            self.database.lock.release()
+            _inside.set(False)
+
+
+class SQLite(Database):
+    """A file, opened once for reading and once for writing."""
+
+    dialect = sqlite_dialect.dialect(paramstyle="qmark")
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+        self.lock = asyncio.Lock()
+
+    async def open(self) -> None:
+        try:
+            self.writer = SQLiteConnection(self, self._open())
+            self.reader = SQLiteConnection(self, self._open())
+            self.reader.raw.execute("PRAGMA query_only=ON")
+        except sqlite3.Error as error:
+            raise StartError(f"The database {self.path} cannot be opened: {error}.") from error
+
+    def _open(self) -> sqlite3.Connection:
+        raw = sqlite3.connect(self.path, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False)
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=0"):
+            raw.execute(f"PRAGMA {pragma}")
+        return raw
+
+    async def close(self) -> None:
+        self.reader.raw.close()
+        self.writer.raw.close()
+
+    def reading(self) -> Transaction:
+        return SQLiteReading(self.reader)
+
+    def transaction(self) -> Transaction:
+        return SQLiteWriting(self)
+
+
+# --- PostgreSQL --------------------------------------------------------------------------------------
+
+# Lock time-outs, deadlocks and serialisation failures, a backend or server that goes, too many clients.
+PASSING = {"55P03", "40P01", "40001", "57P01", "57P02", "57P03", "57014", "53100", "53200", "53300", "25006"}
+
+
+def _postgresql_failure(error: Exception) -> Exception:
+    if isinstance(error, asyncpg.PostgresError):
+        code = error.sqlstate or ""
+        return Unavailable() if code in PASSING or code.startswith("08") else error
+    return Unavailable() if isinstance(error, asyncpg.InterfaceError | OSError | TimeoutError) else error
+
+
+FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+
+
+class PostgreSQLConnection(Connection):
+    def __init__(self, database: "PostgreSQL", raw: Any) -> None:
+        self.database = database
+        self.raw = raw
+
+    async def all(self, statement: Executable, **params: Any) -> list[Row]:
+        prepared = self.database.prepare(statement)
+        try:
+            return prepared.rows(await self.raw.fetch(prepared.sql, *prepared.values(params)))
+        except FAILURES as error:
+            raise _postgresql_failure(error) from error
+
+    async def run(self, statement: Executable, **params: Any) -> int:
+        prepared = self.database.prepare(statement)
+        try:
+            tag = await self.raw.execute(prepared.sql, *prepared.values(params))
+        except FAILURES as error:
+            raise _postgresql_failure(error) from error
+        return int(tag.rpartition(" ")[2])
+
+    async def many(self, statement: Executable, rows: Sequence[Mapping[str, Any]]) -> None:
+        prepared = self.database.prepare(statement)
+        try:
+            await self.raw.executemany(prepared.sql, [prepared.values(each) for each in rows])
+        except FAILURES as error:
+            raise _postgresql_failure(error) from error
+
+
+class PostgreSQLReading(Transaction):
+    """Every statement sees what is committed when it starts; no transaction is held open."""
+
+    def __init__(self, database: "PostgreSQL", pool: Any) -> None:
+        self.database = database
+        self.pool = pool
+
+    async def __aenter__(self) -> Connection:
+        try:
+            self.raw = await self.pool.acquire(timeout=LOCK_SECONDS)
+        except FAILURES as error:
+            raise _postgresql_failure(error) from error
+        return PostgreSQLConnection(self.database, self.raw)
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.shield(self.pool.release(self.raw))
+
+
+class PostgreSQLWriting(PostgreSQLReading):
+    """READ COMMITTED; what must not race is a conditional write."""
+
+    async def __aenter__(self) -> Connection:
+        _enter_transaction()
+        try:
+            connection = await super().__aenter__()
+            try:
+                await self.raw.execute("BEGIN")
+            except BaseException as error:
+                await asyncio.shield(self._leave())
+                raise _postgresql_failure(error) if isinstance(error, FAILURES) else error from None
+        except BaseException:
+            _inside.set(False)
+            raise
+        return connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _inside.set(False)
+        if kind is not None:
+            await asyncio.shield(self._leave())
+            return
+        # A caller who goes away during COMMIT must not take the connection along half-way.
+        commit = asyncio.ensure_future(self._commit())
+        await asyncio.shield(commit)
+
+    async def _commit(self) -> None:
+        try:
+            await self.raw.execute("COMMIT")
+        except FAILURES as error:
+            raise _postgresql_failure(error) from error
+        finally:
+            await self._leave()
+
+    async def _leave(self) -> None:
+        try:
+            if self.raw.is_in_transaction():
+                await self.raw.execute("ROLLBACK", timeout=LOCK_SECONDS)
+        except FAILURES:
+            self.raw.terminate()
+        finally:
+            await self.pool.release(self.raw)
+
+
+class PostgreSQL(Database):
+    """A server. Readers and writers have a pool each: writers may wait long for a row."""
+
+    dialect = postgresql_dialect.dialect()
+
+    def __init__(self, url: URL, size: int = 10) -> None:
+        super().__init__()
+        self.url = url
+        self.size = size
+
+    async def open(self) -> None:
+        try:
+            self.readers = await self._pool()
+            self.writers = await self._pool()
+        except FAILURES as error:
+            shown = self.url.render_as_string(hide_password=True)
+            raise StartError(f"The database {shown} does not answer: {error}") from error
+
+    async def _pool(self) -> Any:
+        return await asyncpg.create_pool(
+            host=self.url.host or self.url.query.get("host"),
+            port=self.url.port,
+            user=self.url.username,
+            password=self.url.password,
+            database=self.url.database,
+            min_size=1,
+            max_size=self.size,
+            timeout=LOCK_SECONDS,
+            reset=_no_reset,
+            server_settings={
+                "application_name": "cloudarc",
+                "lock_timeout": f"{LOCK_SECONDS}s",
+                "statement_timeout": "30s",
+                "timezone": "UTC",
+            },
+        )
+
+    async def close(self) -> None:
+        await self.readers.close()
+        await self.writers.close()
+
+    def reading(self) -> Transaction:
+        return PostgreSQLReading(self, self.readers)
+
+    def transaction(self) -> Transaction:
+        return PostgreSQLWriting(self, self.writers)
+
+
+async def _no_reset(_: object) -> None:
+    """No statement here changes a session, so the round trip that would undo changes is left out."""
+
+
+# --- What the nouns share ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Page:
+    """Rows of a list, newest first, and where they lie in it."""
+
+    rows: list[Row]
+    page: int
+    limit: int
+    total: int
+    more: bool
+
+
+class Listing:
+    """A list in descending order of id, with optional filters; each set of filters is one statement."""
+
+    def __init__(self, query: Select[Any], key: Column[int], **conditions: ColumnElement[bool]) -> None:
+        self.query = query
+        self.key = key
+        self.conditions = conditions
+        self.statement = cache(self._statement)
+        self.count = cache(self._count)
+
+    def _filtered(self, query: Select[Any], names: frozenset[str]) -> Select[Any]:
+        return query.where(*[self.conditions[name] for name in sorted(names)])
+
+    def _statement(self, names: frozenset[str], after: bool) -> Select[Any]:
+        query = self._filtered(self.query, names).order_by(self.key.desc())
+        query = query.limit(bindparam("limit", type_=BigInteger))
+        if after:
+            return query.where(self.key < bindparam("after", type_=BigInteger))
+        return query.offset(bindparam("offset", type_=BigInteger))
+
+    def _count(self, names: frozenset[str]) -> Select[Any]:
+        return self._filtered(select(func.count().label("total")).select_from(self.key.table), names)
+
+    async def page(
+        self, db: Connection, *, page: int, limit: int, after: int | None, **filters: Any
+    ) -> Page:
+        """One page; ``after``, the id of the last row seen, outranks ``page``. None is no filter."""
+        given = {name: value for name, value in filters.items() if value is not None}
+        names = frozenset(given) & self.conditions.keys()
+        place = {"after": after} if after is not None else {"offset": (page - 1) * limit}
+        statement = self.statement(names, after is not None)
+        rows = await db.all(statement, limit=limit + 1, **place, **_only(statement, given))
+        more = len(rows) > limit
+        number = 1 if after is not None else page
+        if number == 1 and after is None and not more:
+            return Page(rows, 1, limit, len(rows), more)
+        total = await db.one(self.count(names), **_only(self.count(names), given))
+        return Page(rows[:limit], number, limit, total.total if total else 0, more)
+
+
+@cache
+def _parameters(statement: Executable) -> frozenset[str]:
+    return frozenset(statement.compile().params)
+
+
+def _only(statement: Executable, values: Mapping[str, Any]) -> dict[str, Any]:
+    names = _parameters(statement)
+    return {name: value for name, value in values.items() if name in names}
+
+
+async def exists(db: Connection, statement: Executable, noun: str, **params: Any) -> Row:
+    """The row that ``statement`` finds. Raises NotFound."""
+    row = await db.one(statement, **params)
+    if row is None:
+        raise NotFound.of(noun)
+    return row
+
+
+async def owned(
+    db: Connection, statement: Executable, noun: str, id: int, owner: int | None, **params: Any
+) -> Row:
+    """The row with this id, if ``owner`` is None or its client. Raises NotFound, Forbidden."""
+    row = await exists(db, statement, noun, id=id, **params)
+    if owner is not None and row.client_id != owner:
+        raise Forbidden.of(noun)
+    return row
+
+
+def one_by_id(query: Select[Any], key: ColumnElement[int]) -> Select[Any]:
+    """``query`` for the row whose ``key`` is the parameter ``id``."""
+    return query.where(key == bindparam("id", type_=BigInteger))

@@ -1,0 +1,298 @@
+"""Demo data: every example of both documents is true in it, and there is enough beside them to page.
+
+The same data every time: all that varies comes from one fixed seed. Never in production.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from random import Random
+from typing import Any
+
+from sqlalchemy import func, insert, select, text
+
+from persistence import credentials
+from persistence.api_keys import ApiKey
+from persistence.clients import Client
+from persistence.database import Base, Connection, Database
+from persistence.departments import Department
+from persistence.errors import Conflict
+from persistence.invoices import Invoice, InvoiceLine, Payment
+from persistence.products import Product
+from persistence.servers import Server
+from persistence.services import Service, add_cycle
+from persistence.tickets import Ticket, TicketReply
+from persistence.tokens import Token
+
+CLIENT_TOKEN = "abc123token"
+OTHER_CLIENT_TOKEN = "def456token"
+ADMIN_KEY = "demo-admin-key"
+
+CLIENTS = 240
+START = datetime(2024, 1, 1, 10, tzinfo=UTC)
+FAR = date(2035, 1, 31)
+
+FIRST_NAMES = "Alex Chris Dana Erin Jamie Jordan Kim Lee Morgan Pat Robin Sam".split()
+LAST_NAMES = "Adams Baker Clark Davis Evans Foster Green Harris Irwin Jones King Lewis".split()
+CITIES = [
+    ("Springfield", "Illinois", "62701", "US"),
+    ("Leeds", "", "LS1 1UR", "GB"),
+    ("Köln", "", "50667", "DE"),
+    ("Lyon", "", "69001", "FR"),
+    ("大阪", "", "530-0001", "JP"),
+]
+SUBJECTS = [
+    "The website shows a blank page",
+    "How do I add a mailbox?",
+    "Question about my last invoice",
+    "Please restore yesterday's backup",
+    "Certificate expires soon",
+]
+MESSAGES = [
+    "It started this morning. Could you have a look?",
+    "I could not find it in the documentation.",
+    "Thank you, that helped.",
+    "We are looking into it and will write again today.",
+]
+
+Rows = list[dict[str, Any]]
+
+
+def build() -> dict[type[Base], Rows]:
+    """All rows, by table, parents before children."""
+    random = Random(1_000_003)
+    tables: dict[type[Base], Rows] = {
+        Department: [
+            {"id": 1, "name": "Sales", "status": "active"},
+            {"id": 2, "name": "Technical Support", "status": "active"},
+            {"id": 3, "name": "Billing", "status": "active"},
+            {"id": 4, "name": "Telegrams", "status": "inactive"},
+        ],
+        Product: _products(),
+        Server: _servers(),
+        Client: list(_clients(random)),
+        Token: [
+            {"id": 1, "client_id": 42, "digest": credentials.digest(CLIENT_TOKEN)},
+            {"id": 2, "client_id": 43, "digest": credentials.digest(OTHER_CLIENT_TOKEN)},
+        ],
+        ApiKey: [{"id": 1, "name": "Demo", "scopes": "*", "digest": credentials.digest(ADMIN_KEY)}],
+    }
+    for credential in (*tables[Token], *tables[ApiKey]):
+        credential.update(created_at=START, expires_at=None, revoked_at=None)
+    tables[Service] = list(_services(random, tables[Server]))
+    tables[Invoice], tables[InvoiceLine], tables[Payment] = _invoices(random)
+    tables[Ticket], tables[TicketReply] = _tickets(random)
+    return tables
+
+
+def _products() -> Rows:
+    rows = [
+        (1, "Business Hosting", "shared", "active", "29.99", "84.99", "319.90"),
+        (2, "Starter Hosting", "shared", "active", "4.95", "13.95", "49.50"),
+        (3, "Virtual Server S", "vps", "active", "12.00", None, "129.60"),
+        (4, "Frames Hosting 1999", "shared", "inactive", "1.00", None, None),
+        (5, "Dedicated Server", "dedicated", "active", "189.00", "540.00", "2041.20"),
+    ]
+    amount = lambda value: Decimal(value) if value else None  # noqa: E731  one word for a long line below
+    return [
+        {
+            "id": id,
+            "name": name,
+            "description": f"{name}, with backups every night.",
+            "kind": kind,
+            "status": status,
+            "monthly": amount(monthly),
+            "quarterly": amount(quarterly),
+            "annually": amount(annually),
+            "currency": "USD",
+        }
+        for id, name, kind, status, monthly, quarterly, annually in rows
+    ]
+
+
+def _servers() -> Rows:
+    rows = [
+        (1, "web-1", "shared", "active", 4000),
+        (2, "web-2", "shared", "active", 4000),
+        (3, "vps-1", "vps", "active", 800),
+        (4, "web-0", "shared", "inactive", 100),
+        (5, "metal-1", "dedicated", "active", 1),
+    ]
+    return [
+        {
+            "id": id,
+            "name": name,
+            "hostname": f"{name}.example.net",
+            "ip_address": f"192.0.2.{id}",
+            "kind": kind,
+            "status": status,
+            "capacity": capacity,
+            "used": 0,
+        }
+        for id, name, kind, status, capacity in rows
+    ]
+
+
+def _clients(random: Random) -> Iterator[dict[str, Any]]:
+    for id in range(1, CLIENTS + 1):
+        city, state, postcode, country = random.choice(CITIES)
+        row = {
+            "id": id,
+            "first_name": random.choice(FIRST_NAMES),
+            "last_name": random.choice(LAST_NAMES),
+            "email": f"client{id}@example.com",
+            "phone": f"+1-555-{random.randrange(10_000):04d}",
+            "company": random.choice(["", f"Company {id}"]),
+            "address1": f"{random.randrange(1, 200)} Main Street",
+            "city": city,
+            "state": state,
+            "postcode": postcode,
+            "country": country,
+            "status": "active",
+            "created_at": START + timedelta(hours=id - 42),
+        }
+        if id == 42:
+            row.update(
+                first_name="Jane",
+                last_name="Smith",
+                email="jane@example.com",
+                phone="+1-555-1234",
+                company="Acme Corp",
+                city="Springfield",
+                state="Illinois",
+                postcode="62701",
+                country="US",
+            )
+        row["email_key"] = str(row["email"]).casefold()
+        yield row
+
+
+def _services(random: Random, servers: Rows) -> Iterator[dict[str, Any]]:
+    # Client 42 has exactly the one service of the client document's example.
+    owners = [42, 43, 43, 43] + [random.choice([1, 2, *range(3, 42), *range(44, CLIENTS)]) for _ in range(316)]
+    for id, owner in enumerate(owners, 1):
+        product = 1 if id == 1 else random.choice([1, 2, 2, 3])
+        status = ["active", "active", "suspended", "terminated"][id - 1] if id <= 4 else None
+        status = status or random.choice(["active"] * 7 + ["suspended", "terminated"])
+        created = START if id == 1 else START + timedelta(days=id % 365)
+        cycle = "monthly" if id == 1 or product == 3 else random.choice(["monthly", "quarterly", "annually"])
+        server = next(each for each in servers if each["id"] == (3 if product == 3 else 1 + id % 2))
+        if status != "terminated":
+            server["used"] += 1
+        yield {
+            "id": id,
+            "client_id": owner,
+            "product_id": product,
+            "server_id": server["id"] if status != "terminated" else None,
+            "domain": "mysite.com" if id == 1 else f"site{id}.example.com",
+            "username": "mysite" if id == 1 else f"site{id}",
+            "status": status,
+            "billing_cycle": cycle,
+            "next_due_date": add_cycle(created.date(), cycle),
+            "suspend_reason": "Payment is overdue." if status == "suspended" else "",
+            "created_at": created,
+        }
+
+
+def _invoices(random: Random) -> tuple[Rows, Rows, Rows]:
+    invoices: Rows = []
+    lines: Rows = []
+    payments: Rows = []
+    known = {1001: (42, "29.99"), 1002: (43, "29.99"), 1234: (56, "29.99")}
+    for id in range(900, 1300):
+        owner = known[id][0] if id in known else random.choice([42, 43, *range(1, CLIENTS)])
+        created = START + timedelta(days=id - 900)
+        state = "unpaid" if id in known else random.choice(["paid"] * 6 + ["unpaid", "overdue"])
+        amounts = [Decimal(random.randrange(100, 20_000)).scaleb(-2) for _ in range(random.randrange(1, 4))]
+        if id in known:
+            amounts = [Decimal(known[id][1])]
+        invoice = {
+            "id": id,
+            "client_id": owner,
+            "status": "paid" if state == "paid" else "unpaid",
+            "total": sum(amounts),
+            "currency": "USD",
+            "due_date": FAR if state == "unpaid" else created.date() + timedelta(days=14),
+            "paid_at": created + timedelta(days=3) if state == "paid" else None,
+            "created_at": created,
+        }
+        invoices.append(invoice)
+        for amount in amounts:
+            lines.append(
+                {
+                    "id": len(lines) + 1,
+                    "invoice_id": id,
+                    "description": "Business Hosting, one month",
+                    "amount": amount,
+                }
+            )
+        if state == "paid":
+            payments.append(
+                {
+                    "id": len(payments) + 1,
+                    "invoice_id": id,
+                    "amount": invoice["total"],
+                    "currency": "USD",
+                    "created_at": invoice["paid_at"],
+                }
+            )
+    return invoices, lines, payments
+
+
+def _tickets(random: Random) -> tuple[Rows, Rows]:
+    tickets: Rows = []
+    replies: Rows = []
+    for id in range(1, 301):
+        opened = datetime(2024, 1, 15, 12, tzinfo=UTC) + timedelta(days=id - 15)
+        owner = 42 if id == 15 else random.choice([42, 43, *range(1, CLIENTS)])
+        authors = ["staff"] if id == 15 else random.choice([[], ["staff"], ["staff", "client"]])
+        status = {"": "open", "staff": "answered", "client": "customer_reply"}[authors[-1] if authors else ""]
+        closed = id != 15 and random.random() < 0.3
+        tickets.append(
+            {
+                "id": id,
+                "ticket_number": "TKT-A3F7B2C1" if id == 15 else f"TKT-{random.getrandbits(32):08X}",
+                "client_id": owner,
+                "department_id": 2 if id == 15 else random.choice([1, 2, 3]),
+                "subject": "Need help with DNS settings" if id == 15 else random.choice(SUBJECTS),
+                "message": "I'm trying to set up a CNAME record..." if id == 15 else random.choice(MESSAGES),
+                "status": "closed" if closed else status,
+                "priority": "medium" if id == 15 else random.choice(["low", "medium", "high"]),
+                "created_at": opened,
+                "updated_at": opened + timedelta(minutes=30 * len(authors)),
+            }
+        )
+        for nth, author in enumerate(authors, 1):
+            replies.append(
+                {
+                    "id": len(replies) + 1,
+                    "ticket_id": id,
+                    "author": author,
+                    "message": "Which name should it point to?" if id == 15 else random.choice(MESSAGES),
+                    "created_at": opened + timedelta(minutes=30 * nth),
+                }
+            )
+    return tickets, replies
+
+
+async def empty(db: Connection) -> bool:
+    """Whether nothing has been kept yet."""
+    for table in (Client, Product, ApiKey):
+        row = await db.one(select(func.count().label("total")).select_from(table))
+        if row is None or row.total:
+            return False
+    return True
+
+
+async def seed(database: Database) -> None:
+    """Fill an empty database. Raises Conflict where it is not empty."""
+    async with database.transaction() as db:
+        if not await empty(db):
+            raise Conflict("The database is not empty; demo data goes into an empty one only.")
+        for table, rows in build().items():
+            await db.many(insert(table).values(dict.fromkeys(rows[0])), rows)
+            if database.dialect.name == "postgresql":
+                name = table.__tablename__
+                await db.all(
+                    text(f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), max(id)) FROM {name}")  # noqa: S608  a table's own name
+                )

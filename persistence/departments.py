@@ -1,0 +1,35 @@
+"""Departments: whom a ticket is addressed to."""
+
+from sqlalchemy import String, select
+from sqlalchemy.orm import Mapped, mapped_column
+
+from persistence.database import Base, Connection, Key, Listing, Page, Row, exists, one_by_id
+from persistence.errors import Conflict
+
+
+class Department(Base):
+    __tablename__ = "departments"
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    name: Mapped[str] = mapped_column(String(100))
+    status: Mapped[str] = mapped_column(String(20))
+
+
+TABLE = Department.__table__
+
+GET = one_by_id(select(TABLE), TABLE.c.id)
+
+LIST = Listing(select(TABLE), TABLE.c.id, active=TABLE.c.status == "active")
+
+
+async def page(db: Connection, *, page: int, limit: int, after: int | None) -> Page:
+    """A page of the active departments, newest first."""
+    return await LIST.page(db, page=page, limit=limit, after=after, active=True)
+
+
+async def addressable(db: Connection, id: int) -> Row:
+    """The department, if tickets may be addressed to it. Raises NotFound, Conflict."""
+    department = await exists(db, GET, "department", id=id)
+    if department.status != "active":
+        raise Conflict("The department is inactive and takes no tickets.")
+    return department

@@ -1,0 +1,37 @@
+"""What persistence refuses, and why. Status numbers are the server's business."""
+
+
+class Refusal(Exception):
+    """A request that was understood and is not done; the message is a sentence for the caller.
+
+    Refusal
+    ├── NotFound      the resource, or one that the input refers to, does not exist
+    ├── Forbidden     it exists and is another client's
+    ├── Conflict      its state, a uniqueness rule or a capacity forbids it
+    └── Unavailable   the database does not answer in time; nothing was written
+    """
+
+
+class NotFound(Refusal):
+    @classmethod
+    def of(cls, noun: str) -> "NotFound":
+        return cls(f"The {noun} does not exist.")
+
+
+class Forbidden(Refusal):
+    @classmethod
+    def of(cls, noun: str) -> "Forbidden":
+        return cls(f"The {noun} belongs to another client.")
+
+
+class Conflict(Refusal):
+    pass
+
+
+class Unavailable(Refusal):
+    def __init__(self, message: str = "The service is busy; try again.") -> None:
+        super().__init__(message)
+
+
+class StartError(Exception):
+    """The database cannot be used at all; the message is one line that says what to do."""

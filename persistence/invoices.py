@@ -1,0 +1,178 @@
+"""Invoices, their lines and their payments. Amounts are exact decimals throughout."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Date,
+    ForeignKey,
+    Index,
+    String,
+    and_,
+    bindparam,
+    case,
+    insert,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from persistence import clients, lifecycle
+from persistence.database import (
+    Base,
+    Connection,
+    Instant,
+    Key,
+    Listing,
+    Money,
+    Page,
+    Row,
+    exists,
+    one_by_id,
+    owned,
+)
+
+
+class Invoice(Base):
+    __tablename__ = "invoices"
+    __table_args__ = (
+        Index("ix_invoices_client_id_id", "client_id", "id"),
+        Index("ix_invoices_status_id", "status", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    client_id: Mapped[int] = mapped_column(Key, ForeignKey("clients.id"))
+    status: Mapped[str] = mapped_column(String(20))
+    total: Mapped[Decimal] = mapped_column(Money)
+    currency: Mapped[str] = mapped_column(String(3))
+    due_date: Mapped[date]
+    paid_at: Mapped[datetime | None] = mapped_column(Instant)
+    created_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class InvoiceLine(Base):
+    __tablename__ = "invoice_lines"
+    __table_args__ = (Index("ix_invoice_lines_invoice_id_id", "invoice_id", "id"),)
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    invoice_id: Mapped[int] = mapped_column(Key, ForeignKey("invoices.id"))
+    description: Mapped[str] = mapped_column(String(500))
+    amount: Mapped[Decimal] = mapped_column(Money)
+
+
+class Payment(Base):
+    __tablename__ = "payments"
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    # Unique, so that no fault elsewhere can ever book two payments of one invoice.
+    invoice_id: Mapped[int] = mapped_column(Key, ForeignKey("invoices.id"), unique=True)
+    amount: Mapped[Decimal] = mapped_column(Money)
+    currency: Mapped[str] = mapped_column(String(3))
+    created_at: Mapped[datetime] = mapped_column(Instant)
+
+
+TABLE = Invoice.__table__
+LINES = InvoiceLine.__table__
+
+_LATE = and_(TABLE.c.status == "unpaid", TABLE.c.due_date < bindparam("today", type_=Date))
+
+_SELECT = select(
+    *[column for column in TABLE.c if column.name != "status"],
+    case((_LATE, "overdue"), else_=TABLE.c.status).label("status"),
+)
+
+GET = one_by_id(_SELECT, TABLE.c.id)
+
+GET_LINES = (
+    select(LINES.c.description, LINES.c.amount)
+    .where(LINES.c.invoice_id == bindparam("id", type_=BigInteger))
+    .order_by(LINES.c.id)
+)
+
+LIST = Listing(
+    _SELECT,
+    TABLE.c.id,
+    client_id=TABLE.c.client_id == bindparam("client_id", type_=BigInteger),
+    unpaid=and_(TABLE.c.status == "unpaid", TABLE.c.due_date >= bindparam("today", type_=Date)),
+    overdue=_LATE,
+    paid=TABLE.c.status == "paid",
+)
+
+INSERT = (
+    insert(Invoice)
+    .values(dict.fromkeys(["client_id", "status", "total", "currency", "due_date", "paid_at", "created_at"]))
+    .returning(TABLE.c.id)
+)
+
+INSERT_LINE = insert(InvoiceLine).values(dict.fromkeys(["invoice_id", "description", "amount"]))
+
+PAY = (
+    update(Invoice)
+    .values(status=lifecycle.INVOICE["pay"].end, paid_at=bindparam("now", type_=Instant))
+    .where(
+        TABLE.c.id == bindparam("key", type_=BigInteger),
+        or_(*[TABLE.c.status == state for state in lifecycle.INVOICE["pay"].start]),
+    )
+    .returning(TABLE.c.total, TABLE.c.currency)
+)
+
+INSERT_PAYMENT = insert(Payment).values(dict.fromkeys(["invoice_id", "amount", "currency", "created_at"]))
+
+DEFAULT_CURRENCY = "USD"
+
+
+def number(id: int) -> str:
+    """The number on the invoice. It is made of the id, so it is unique and needs no column."""
+    return f"INV-{id:06d}"
+
+
+async def page(db: Connection, *, status: str | None, today: date, **where: Any) -> Page:
+    """A page of invoices, newest first; filters ``client_id`` and ``status``, overdue as of ``today``."""
+    state = {status: True} if status else {}
+    return await LIST.page(db, today=today, **state, **where)
+
+
+async def get(db: Connection, id: int, owner: int | None, today: date) -> tuple[Row, list[Row]]:
+    """The invoice and its lines. Raises NotFound, Forbidden."""
+    invoice = await owned(db, GET, "invoice", id, owner, today=today)
+    return invoice, await db.all(GET_LINES, id=id)
+
+
+async def create(
+    db: Connection, *, client_id: int, due_date: date, lines: Sequence[tuple[str, Decimal]], now: datetime
+) -> tuple[Row, list[Row]]:
+    """Make an unpaid invoice over the sum of ``lines``, pairs of description and amount. Raises NotFound."""
+    await clients.get(db, client_id)
+    made = await exists(
+        db,
+        INSERT,
+        "invoice",
+        client_id=client_id,
+        status=lifecycle.FIRST["invoice"],
+        total=sum((amount for _, amount in lines), Decimal(0)),
+        currency=DEFAULT_CURRENCY,
+        due_date=due_date,
+        created_at=now,
+    )
+    await db.many(
+        INSERT_LINE,
+        [
+            {"invoice_id": made.id, "description": description, "amount": amount}
+            for description, amount in lines
+        ],
+    )
+    return await get(db, made.id, None, now.date())
+
+
+async def pay(db: Connection, id: int, now: datetime) -> tuple[Row, list[Row]]:
+    """unpaid → paid, with one payment. Raises NotFound, Conflict."""
+    paid = await db.one(PAY, key=id, now=now)
+    if paid is None:
+        invoice, _ = await get(db, id, None, now.date())
+        raise lifecycle.refuse("invoice", lifecycle.INVOICE, "pay", invoice.status)
+    await db.run(INSERT_PAYMENT, invoice_id=id, amount=paid.total, currency=paid.currency, created_at=now)
+    return await get(db, id, None, now.date())

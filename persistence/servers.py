@@ -1,0 +1,64 @@
+"""Servers: where services have their places."""
+
+from sqlalchemy import BigInteger, Float, String, bindparam, cast, select, update
+from sqlalchemy.orm import Mapped, mapped_column
+
+from persistence.database import Base, Connection, Key
+from persistence.errors import Conflict
+
+
+class Server(Base):
+    __tablename__ = "servers"
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    name: Mapped[str] = mapped_column(String(100))
+    hostname: Mapped[str] = mapped_column(String(253))
+    ip_address: Mapped[str] = mapped_column(String(45))
+    kind: Mapped[str] = mapped_column(String(50))
+    status: Mapped[str] = mapped_column(String(20))
+    capacity: Mapped[int]
+    used: Mapped[int]
+
+
+TABLE = Server.__table__
+
+_FREE = (
+    select(TABLE.c.id)
+    .where(TABLE.c.kind == bindparam("of_kind"), TABLE.c.status == "active", TABLE.c.used < TABLE.c.capacity)
+    .order_by(cast(TABLE.c.used, Float) / TABLE.c.capacity, TABLE.c.id)
+    .limit(1)
+)
+
+FREE = _FREE
+
+TAKE = (
+    update(Server)
+    .values(used=TABLE.c.used + 1)
+    .where(TABLE.c.id == _FREE.scalar_subquery(), TABLE.c.status == "active", TABLE.c.used < TABLE.c.capacity)
+    .returning(TABLE.c.id)
+)
+
+RELEASE = (
+    update(Server)
+    .values(used=TABLE.c.used - 1)
+    .where(TABLE.c.id == bindparam("server", type_=BigInteger), TABLE.c.used > 0)
+)
+
+
+async def take_place(db: Connection, kind: str) -> int:
+    """Take a place on the least loaded active server of a kind; answers the server's id.
+
+    The server is chosen before its row is locked. Where others took its last place meanwhile, the
+    update changes nothing, and the choice is made anew for as long as there is a free place at all.
+    Raises Conflict.
+    """
+    while await db.one(FREE, of_kind=kind) is not None:
+        taken = await db.one(TAKE, of_kind=kind)
+        if taken is not None:
+            return int(taken.id)
+    raise Conflict("No server for this product has a free place.")
+
+
+async def release_place(db: Connection, server_id: int) -> None:
+    """Give a place back."""
+    await db.run(RELEASE, server=server_id)

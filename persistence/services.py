@@ -1,0 +1,167 @@
+"""Services: hosting accounts, from the place they take to the place they free."""
+
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey, Index, String, bindparam, insert, or_, select, update
+from sqlalchemy.orm import Mapped, mapped_column
+
+from persistence import clients, lifecycle, products, servers
+from persistence.database import Base, Connection, Instant, Key, Listing, Page, Row, one_by_id, owned
+
+
+class Service(Base):
+    __tablename__ = "services"
+    __table_args__ = (
+        Index("ix_services_client_id_id", "client_id", "id"),
+        Index("ix_services_product_id_id", "product_id", "id"),
+        Index("ix_services_status_id", "status", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    client_id: Mapped[int] = mapped_column(Key, ForeignKey("clients.id"))
+    product_id: Mapped[int] = mapped_column(Key, ForeignKey("products.id"))
+    server_id: Mapped[int | None] = mapped_column(Key, ForeignKey("servers.id"))
+    domain: Mapped[str] = mapped_column(String(253))
+    username: Mapped[str] = mapped_column(String(64))
+    status: Mapped[str] = mapped_column(String(20))
+    billing_cycle: Mapped[str] = mapped_column(String(20))
+    next_due_date: Mapped[date]
+    suspend_reason: Mapped[str] = mapped_column(String(500))
+    created_at: Mapped[datetime] = mapped_column(Instant)
+
+
+TABLE = Service.__table__
+
+_SELECT = select(*TABLE.c, products.TABLE.c.name.label("product_name")).join(
+    products.TABLE, products.TABLE.c.id == TABLE.c.product_id
+)
+
+GET = one_by_id(_SELECT, TABLE.c.id)
+
+LIST = Listing(
+    _SELECT,
+    TABLE.c.id,
+    client_id=TABLE.c.client_id == bindparam("client_id", type_=BigInteger),
+    product_id=TABLE.c.product_id == bindparam("product_id", type_=BigInteger),
+    status=TABLE.c.status == bindparam("status"),
+)
+
+INSERT = (
+    insert(Service)
+    .values(
+        dict.fromkeys(
+            [
+                "client_id",
+                "product_id",
+                "server_id",
+                "domain",
+                "username",
+                "status",
+                "billing_cycle",
+                "next_due_date",
+                "suspend_reason",
+                "created_at",
+            ]
+        )
+    )
+    .returning(TABLE.c.id)
+)
+
+
+def _move(verb: str) -> Any:
+    """The one statement that takes a service through a verb, if it is in a state that allows it."""
+    rule = lifecycle.SERVICE[verb]
+    return (
+        update(Service)
+        .values(status=rule.end, suspend_reason=bindparam("reason"))
+        .where(
+            TABLE.c.id == bindparam("key", type_=BigInteger),
+            or_(*[TABLE.c.status == state for state in rule.start]),
+        )
+        .returning(TABLE.c.server_id)
+    )
+
+
+MOVES = {verb: _move(verb) for verb in lifecycle.SERVICE}
+
+EMPTY_PLACE = update(Service).values(server_id=None).where(TABLE.c.id == bindparam("key", type_=BigInteger))
+
+MONTHS = {"monthly": 1, "quarterly": 3, "annually": 12}
+
+
+def add_cycle(day: date, billing_cycle: str) -> date:
+    """One billing cycle later; a day that the month does not have becomes its last."""
+    months = day.year * 12 + day.month - 1 + MONTHS[billing_cycle]
+    first = date(months // 12, months % 12 + 1, 1)
+    next_month = date(first.year + first.month // 12, first.month % 12 + 1, 1)
+    return first.replace(day=min(day.day, (next_month - first).days))
+
+
+async def page(db: Connection, **where: Any) -> Page:
+    """A page of services, newest first; filters ``client_id``, ``product_id``, ``status``."""
+    return await LIST.page(db, **where)
+
+
+async def get(db: Connection, id: int, owner: int | None) -> Row:
+    """The service. Raises NotFound, Forbidden."""
+    return await owned(db, GET, "service", id, owner)
+
+
+async def create(
+    db: Connection,
+    *,
+    client_id: int,
+    product_id: int,
+    billing_cycle: str,
+    domain: str,
+    username: str,
+    now: datetime,
+) -> Row:
+    """Provision a service on a free place. Raises NotFound, Conflict."""
+    await clients.get(db, client_id)
+    product = await products.orderable(db, product_id, billing_cycle)
+    made = await db.one(
+        INSERT,
+        client_id=client_id,
+        product_id=product_id,
+        server_id=await servers.take_place(db, product.kind),
+        domain=domain,
+        username=username,
+        status=lifecycle.FIRST["service"],
+        billing_cycle=billing_cycle,
+        next_due_date=add_cycle(now.date(), billing_cycle),
+        suspend_reason="",
+        created_at=now,
+    )
+    assert made is not None
+    return await get(db, made.id, None)
+
+
+async def suspend(db: Connection, id: int, reason: str) -> Row:
+    """active → suspended. Raises NotFound, Conflict."""
+    await _go(db, id, "suspend", reason)
+    return await get(db, id, None)
+
+
+async def unsuspend(db: Connection, id: int) -> Row:
+    """suspended → active. Raises NotFound, Conflict."""
+    await _go(db, id, "unsuspend", "")
+    return await get(db, id, None)
+
+
+async def terminate(db: Connection, id: int) -> Row:
+    """active or suspended → terminated; the place is free again. Raises NotFound, Conflict."""
+    moved = await _go(db, id, "terminate", "")
+    await db.run(EMPTY_PLACE, key=id)
+    if moved.server_id is not None:
+        await servers.release_place(db, moved.server_id)
+    return await get(db, id, None)
+
+
+async def _go(db: Connection, id: int, verb: str, reason: str) -> Row:
+    moved = await db.one(MOVES[verb], key=id, reason=reason)
+    if moved is None:
+        service = await get(db, id, None)
+        raise lifecycle.refuse("service", lifecycle.SERVICE, verb, service.status)
+    return moved

@@ -1,0 +1,182 @@
+"""Tickets and their replies."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ForeignKey,
+    Index,
+    String,
+    Text,
+    bindparam,
+    insert,
+    or_,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import Mapped, mapped_column
+
+from persistence import clients, departments, lifecycle
+from persistence.database import Base, Connection, Instant, Key, Listing, Page, Row, one_by_id, owned
+
+
+class Ticket(Base):
+    __tablename__ = "tickets"
+    __table_args__ = (
+        Index("ix_tickets_client_id_id", "client_id", "id"),
+        Index("ix_tickets_department_id_id", "department_id", "id"),
+        Index("ix_tickets_status_id", "status", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    ticket_number: Mapped[str] = mapped_column(String(12), unique=True)
+    client_id: Mapped[int] = mapped_column(Key, ForeignKey("clients.id"))
+    department_id: Mapped[int] = mapped_column(Key, ForeignKey("departments.id"))
+    subject: Mapped[str] = mapped_column(String(255))
+    message: Mapped[str] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(String(20))
+    priority: Mapped[str] = mapped_column(String(10))
+    created_at: Mapped[datetime] = mapped_column(Instant)
+    updated_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class TicketReply(Base):
+    __tablename__ = "ticket_replies"
+    __table_args__ = (Index("ix_ticket_replies_ticket_id_id", "ticket_id", "id"),)
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    ticket_id: Mapped[int] = mapped_column(Key, ForeignKey("tickets.id"))
+    author: Mapped[str] = mapped_column(String(10))
+    message: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(Instant)
+
+
+TABLE = Ticket.__table__
+REPLIES = TicketReply.__table__
+
+GET = one_by_id(select(TABLE), TABLE.c.id)
+
+GET_REPLIES = (
+    select(REPLIES).where(REPLIES.c.ticket_id == bindparam("id", type_=BigInteger)).order_by(REPLIES.c.id)
+).limit(10_000)
+
+LIST = Listing(
+    select(TABLE),
+    TABLE.c.id,
+    client_id=TABLE.c.client_id == bindparam("client_id", type_=BigInteger),
+    department_id=TABLE.c.department_id == bindparam("department_id", type_=BigInteger),
+    status=TABLE.c.status == bindparam("status"),
+)
+
+# PostgreSQL's construct, whose ON CONFLICT SQLite's compiler writes in the same words.
+INSERT = (
+    postgresql.insert(Ticket)
+    .values(
+        dict.fromkeys(
+            [
+                "ticket_number",
+                "client_id",
+                "department_id",
+                "subject",
+                "message",
+                "status",
+                "priority",
+                "created_at",
+                "updated_at",
+            ]
+        )
+    )
+    .on_conflict_do_nothing(index_elements=["ticket_number"])
+    .returning(TABLE.c.id)
+)
+
+INSERT_REPLY = insert(TicketReply).values(dict.fromkeys(["ticket_id", "author", "message", "created_at"]))
+
+
+def _move(verb: str, owned: bool) -> Any:
+    """The one statement that takes a ticket through a verb, if its state and its owner allow it."""
+    rule = lifecycle.TICKET[verb]
+    owner = TABLE.c.client_id == bindparam("owner", type_=BigInteger) if owned else true()
+    return (
+        update(Ticket)
+        .values(status=rule.end, updated_at=bindparam("now", type_=Instant))
+        .where(
+            TABLE.c.id == bindparam("key", type_=BigInteger),
+            or_(*[TABLE.c.status == state for state in rule.start]),
+            owner,
+        )
+        .returning(TABLE.c.id)
+    )
+
+
+MOVES = {(verb, owned): _move(verb, owned) for verb in lifecycle.TICKET for owned in (False, True)}
+
+
+async def page(db: Connection, **where: Any) -> Page:
+    """A page of tickets, newest first; filters ``client_id``, ``department_id``, ``status``."""
+    return await LIST.page(db, **where)
+
+
+async def get(db: Connection, id: int, owner: int | None) -> tuple[Row, list[Row]]:
+    """The ticket and its replies, oldest first. Raises NotFound, Forbidden."""
+    return await owned(db, GET, "ticket", id, owner), await db.all(GET_REPLIES, id=id)
+
+
+async def create(
+    db: Connection,
+    *,
+    client_id: int,
+    department_id: int,
+    subject: str,
+    message: str,
+    priority: str,
+    now: datetime,
+    number: Callable[[], str],
+) -> int:
+    """Open a ticket under the first of ``number()`` that is free; answers its id.
+
+    Raises NotFound, Conflict.
+    """
+    await clients.get(db, client_id)
+    await departments.addressable(db, department_id)
+    made = None
+    while made is None:
+        made = await db.one(
+            INSERT,
+            ticket_number=number(),
+            client_id=client_id,
+            department_id=department_id,
+            subject=subject,
+            message=message,
+            status=lifecycle.FIRST["ticket"],
+            priority=priority,
+            created_at=now,
+            updated_at=now,
+        )
+    return int(made.id)
+
+
+async def reply(db: Connection, id: int, owner: int | None, message: str, now: datetime) -> None:
+    """Add a reply of the owner, or of the staff if ``owner`` is None.
+
+    Raises NotFound, Forbidden, Conflict.
+    """
+    author = "staff" if owner is None else "client"
+    await _go(db, id, owner, f"reply_as_{author}", now)
+    await db.run(INSERT_REPLY, ticket_id=id, author=author, message=message, created_at=now)
+
+
+async def close(db: Connection, id: int, owner: int | None, now: datetime) -> None:
+    """any open state → closed. Raises NotFound, Forbidden, Conflict."""
+    await _go(db, id, owner, "close", now)
+
+
+async def _go(db: Connection, id: int, owner: int | None, verb: str, now: datetime) -> None:
+    mine = {} if owner is None else {"owner": owner}
+    if await db.one(MOVES[verb, owner is not None], key=id, now=now, **mine) is None:
+        ticket = await owned(db, GET, "ticket", id, owner)
+        raise lifecycle.refuse("ticket", lifecycle.TICKET, verb, ticket.status)
