@@ -1,5 +1,7 @@
 """The contract and the page that shows it. In neither document."""
 
+import base64
+import hashlib
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -23,13 +25,18 @@ PAGE = """<!doctype html>
 <main id="docs">The contract is being loaded. It can also be read as <a href="openapi.json">JSON</a>
 or <a href="openapi.yaml">YAML</a>.</main>
 <script>{script}</script>
-<script>
-SwaggerUIBundle({{
+<script>{start}</script>
+</body>
+</html>
+"""
+
+START = """
+SwaggerUIBundle({
   dom_id: "#docs",
   urls: [
-    {{ name: "Client: what an API token may call", url: "openapi.json?audience=client" }},
-    {{ name: "Admin: what an API key may call", url: "openapi.json?audience=admin" }},
-    {{ name: "Both", url: "openapi.json" }},
+    { name: "Client: what an API token may call", url: "openapi.json?audience=client" },
+    { name: "Admin: what an API key may call", url: "openapi.json?audience=admin" },
+    { name: "Both", url: "openapi.json" },
   ],
   presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset],
   layout: "StandaloneLayout",
@@ -37,10 +44,7 @@ SwaggerUIBundle({{
   deepLinking: true,
   persistAuthorization: false,
   defaultModelsExpandDepth: 0,
-}});
-</script>
-</body>
-</html>
+});
 """
 
 
@@ -52,8 +56,16 @@ def docs_page() -> Rendition:
     script = read("swagger-ui-bundle.js") + "\n" + read("swagger-ui-standalone-preset.js")
     if "</script" in script.lower():
         raise RuntimeError("swagger-ui-py: its scripts cannot stand inside a page")
-    page = PAGE.format(title=TITLE, style=read("swagger-ui.css"), script=script)
-    return Rendition.of(page.encode())
+    page = PAGE.format(title=TITLE, style=read("swagger-ui.css"), script=script, start=START)
+    policy = (
+        f"default-src 'none'; script-src {_hash(script)} {_hash(START)}; style-src 'unsafe-inline'; "
+        "img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    )
+    return Rendition.of(page.encode(), {"Content-Security-Policy": policy})
+
+
+def _hash(script: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 async def show_openapi_json(audience: Audience | None = None) -> Document:

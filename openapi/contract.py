@@ -13,7 +13,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -285,14 +285,15 @@ def _reachable(document: Document) -> Document:
 
 @dataclass(frozen=True)
 class Rendition:
-    """A document as the bytes that are served, and their entity tag."""
+    """A document as the bytes that are served, their entity tag, and headers of its own."""
 
     body: bytes
     etag: str
+    headers: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, body: bytes) -> "Rendition":
-        return cls(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+    def of(cls, body: bytes, headers: dict[str, str] | None = None) -> "Rendition":
+        return cls(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"', headers or {})
 
 
 class _PlainDumper(yaml.CSafeDumper):

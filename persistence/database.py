@@ -568,7 +568,7 @@ class Listing:
     ) -> Page:
         """One page; ``after``, the id of the last row seen, outranks ``page``. None is no filter."""
         given = {name: value for name, value in filters.items() if value is not None}
-        names = frozenset(given) & self.conditions.keys()
+        names = frozenset(name for name in given if name in self.conditions)
         place = {"after": after} if after is not None else {"offset": (page - 1) * limit}
         statement = self.statement(names, after is not None)
         rows = await db.all(statement, limit=limit + 1, **place, **_only(statement, given))

@@ -1,0 +1,81 @@
+"""The composition root: settings in, ASGI app out."""
+
+import importlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from connexion import AsyncApp
+from connexion.middleware.lifespan import LifespanMiddleware
+from connexion.options import SwaggerUIOptions
+from connexion.resolver import Resolver
+from openapi_spec_validator import validate
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+from openapi import contract
+from persistence.database import Database, connect
+from server import environment
+from server.edge import Edge
+from server.environment import Settings
+from server.pipeline import Clock, Pipeline
+
+
+def now() -> datetime:
+    """The clock of a running server: UTC, to the second, as both documents write instants."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def finder(document: contract.Document) -> Callable[[str], Callable[..., Any]]:
+    """What finds the function of an operationId: in the module of the operation's tag."""
+    modules = {each.id: f"handlers.{each.spec['tags'][0]}" for each in contract.operations(document)}
+
+    def find(operation_id: str) -> Callable[..., Any]:
+        function: Callable[..., Any] = getattr(importlib.import_module(modules[operation_id]), operation_id)
+        return function
+
+    return find
+
+
+def assemble(database: Database, document: contract.Document, clock: Clock = now) -> Edge:
+    """The API over a database that is open, or that the lifespan opens."""
+
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[None]:
+        await database.open()
+        try:
+            yield
+        finally:
+            await database.close()
+
+    app = AsyncApp(
+        "cloudarc",
+        lifespan=lifespan,
+        middlewares=[LifespanMiddleware, partial(Pipeline, database=database, clock=clock)],
+        resolver=Resolver(finder(document)),
+        swagger_ui_options=SwaggerUIOptions(serve_spec=False, swagger_ui=False),
+    )
+    app.add_api(document)
+    # Built now, not at the first request: a handler that is missing must stop the start.
+    stack, layers = app.middleware._build_middleware_stack()
+    pipeline = next(each for each in layers if isinstance(each, Pipeline))
+    return Edge(stack, routes=pipeline.routes, database=database, clock=clock)
+
+
+def create(settings: Settings | None = None) -> ASGIApp:
+    """The app as it is served. Raises SettingError, StartError, ContractError."""
+    settings = settings or environment.read()
+    document = contract.bundle()
+    validate(document)
+    app: ASGIApp = assemble(connect(settings.database_url), document)
+    if settings.cors_origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Request-Id"],
+            expose_headers=["ETag", "Link", "Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-Request-Id"],
+        )
+    return app

@@ -1,0 +1,114 @@
+"""The outermost layer: request id, who is calling, any exception as an answer, headers on every answer."""
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import MutableMapping
+from typing import Any
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from handlers.dialects import AdminDialect, ClientDialect, Dialect
+from persistence.database import Database
+from server import security
+from server.errors import Problem, as_problem, body_of, fault, invalid
+from server.logs import log_call
+from server.pipeline import Clock, Match, Routes
+from server.transport import Call, Disconnected, Reply, header, send_reply
+
+logger = logging.getLogger("cloudarc")
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+SAFETY = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+
+
+class Edge:
+    """What every request passes, whatever becomes of it."""
+
+    def __init__(self, app: ASGIApp, *, routes: Routes, database: Database, clock: Clock) -> None:
+        self.app = app
+        self.routes = routes
+        self.database = database
+        self.clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = header(scope, b"x-request-id")
+        well_formed = len(given) == 1 and REQUEST_ID.fullmatch(given[0])
+        call = Call(given[0] if well_formed else secrets.token_hex(8), time.perf_counter())
+        scope.setdefault("extensions", {})["cloudarc"] = call
+        marked = _marked(call, send)
+        try:
+            await self._serve(call, scope, receive, marked)
+        except Disconnected:
+            call.status = 499
+        except Exception as error:
+            problem = as_problem(error)
+            if problem.status == 500:
+                logger.error("%s failed", call.request_id, exc_info=error)
+            await send_reply(marked, self._refusal(problem, call, scope))
+        finally:
+            log_call(call, scope)
+
+    async def _serve(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
+        call.match = match = self.routes.match(scope.get("raw_path") or scope["path"].encode())
+        plan = match.plan(scope["method"]) if match else None
+        if plan is not None and plan.public:
+            call.dialect = ClientDialect
+        else:
+            await self._find_caller(call, scope)
+        if scope["http_version"] == "1.1" and len(header(scope, b"host")) != 1:
+            raise invalid(fault("header", "/Host", "The Host header is required, once."))
+        await self.app(scope, receive, send)
+
+    async def _find_caller(self, call: Call, scope: Scope) -> None:
+        credential = security.carried(scope["headers"], scope["query_string"])
+        if credential is not None and credential.in_query:
+            call.dialect = ClientDialect
+        call.dialect = self._default_dialect(credential, call.match)
+        if credential is not None:
+            async with self.database.reading() as db:
+                identity = await security.identify(credential, db, self.clock())
+            call.caller = identity.caller
+            call.dialect = identity.dialect or call.dialect
+
+    @staticmethod
+    def _default_dialect(credential: security.Credential | None, match: Match | None) -> type[Dialect]:
+        """The dialect where the credential does not choose it."""
+        only = match.only_dialect if match else None
+        if only is None and credential is not None and credential.in_query:
+            return ClientDialect
+        return only or AdminDialect
+
+    @staticmethod
+    def _refusal(problem: Problem, call: Call, scope: Scope) -> Reply:
+        # A caller who waits for "100 Continue" may keep its body back for good, so that what it sends
+        # next could be taken for the body.
+        held_back = bool(header(scope, b"expect")) and not call.reading
+        return Reply(
+            problem.status,
+            body_of(problem, call.dialect),
+            headers=problem.headers,
+            close=problem.close or held_back,
+        )
+
+
+def _marked(call: Call, send: Send) -> Send:
+    """``send`` that adds the headers of every answer."""
+
+    async def wrapper(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            call.status = message["status"]
+            names = {name for name, _ in message["headers"]}
+            message["headers"] = [
+                *message["headers"],
+                (b"x-request-id", call.request_id.encode()),
+                *[each for each in SAFETY if each[0] not in names],
+            ]
+        await send(message)
+
+    return wrapper

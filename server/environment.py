@@ -1,0 +1,135 @@
+"""The settings: ``CLOUDARC_…`` in the environment, read and judged once, at the start."""
+
+import ipaddress
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+
+class SettingError(Exception):
+    """A setting is wrong; the message is one line that names it and says what to do."""
+
+
+PREFIX = "CLOUDARC_"
+CHOICES = {
+    "environment": ("development", "production"),
+    "webhook_private_targets": ("off", "on"),
+    "webhook_worker": ("inline", "off"),
+    "log_level": ("debug", "info", "warning", "error"),
+    "log_format": ("text", "json"),
+}
+RANGES = {
+    "port": (0, 65_535),
+    "workers": (1, 64),
+    "rate_limit_client": (0, 1_000_000),
+    "rate_limit_admin": (0, 1_000_000),
+    "rate_limit_anonymous": (0, 1_000_000),
+}
+LISTS = ("trusted_proxies", "cors_origins")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Each field is the setting ``CLOUDARC_`` + its name in capitals."""
+
+    environment: Literal["development", "production"] = "development"
+    data_dir: str = "var"
+    database_url: str = ""
+    redis_url: str = ""
+    host: str = "127.0.0.1"
+    port: int = 8080
+    workers: int = 1
+    rate_limit_client: int = 60
+    rate_limit_admin: int = 60
+    rate_limit_anonymous: int = 10
+    secret_key: str = ""
+    trusted_proxies: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+    webhook_private_targets: Literal["off", "on"] = "off"
+    webhook_worker: Literal["inline", "off"] = "inline"
+    log_level: str = "info"
+    log_format: Literal["text", "json"] = "text"
+
+    @property
+    def production(self) -> bool:
+        return self.environment == "production"
+
+
+def read(environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of this process. Raises SettingError."""
+    known = {field.name for field in fields(Settings)}
+    values: dict[str, object] = {}
+    for name, text in environment.items():
+        if not name.startswith(PREFIX):
+            continue
+        field = name.removeprefix(PREFIX).lower()
+        if field not in known or not name.isupper():
+            raise SettingError(f"{name} is not a setting; README.md lists them. Remove it or correct its name.")
+        if text:
+            values[field] = _value(name, field, text)
+    settings = Settings(**values)  # type: ignore[arg-type]
+    return _complete(settings)
+
+
+def _value(name: str, field: str, text: str) -> object:
+    if field in CHOICES and text not in CHOICES[field]:
+        raise SettingError(f"{name} must be one of: {', '.join(CHOICES[field])}.")
+    if field in RANGES:
+        low, high = RANGES[field]
+        if not (text.isascii() and text.isdigit() and len(text) < 10 and low <= int(text) <= high):
+            raise SettingError(f"{name} must be a whole number from {low} to {high}.")
+        return int(text)
+    if field in LISTS:
+        return tuple(each.strip() for each in text.split(",") if each.strip())
+    return text
+
+
+def _complete(settings: Settings) -> Settings:
+    for proxy in settings.trusted_proxies:
+        if proxy == "*" and not settings.production:
+            continue
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError:
+            raise SettingError(
+                "CLOUDARC_TRUSTED_PROXIES must be addresses or networks such as 10.0.0.0/8, separated by commas."
+            ) from None
+    if settings.production and not settings.secret_key:
+        raise SettingError("CLOUDARC_SECRET_KEY is required in production; set it to 32 random characters or more.")
+    if settings.secret_key and len(settings.secret_key) < 32:
+        raise SettingError("CLOUDARC_SECRET_KEY must have at least 32 characters.")
+    if settings.production and settings.webhook_private_targets == "on":
+        raise SettingError("CLOUDARC_WEBHOOK_PRIVATE_TARGETS must be off in production.")
+    changes: dict[str, object] = {}
+    if not settings.database_url:
+        path = Path(settings.data_dir).resolve() / "cloudarc.db"
+        changes["database_url"] = f"sqlite:///{path}"
+    elif not settings.database_url.startswith(("sqlite:///", "postgresql+asyncpg://")):
+        raise SettingError(
+            "CLOUDARC_DATABASE_URL must be sqlite:///path/to/file.db or "
+            "postgresql+asyncpg://user:password@host/name."
+        )
+    url = str(changes.get("database_url", settings.database_url))
+    if settings.workers > 1 and url.startswith("sqlite:"):
+        raise SettingError(
+            "CLOUDARC_WORKERS must be 1 with SQLite, which one process writes; use PostgreSQL for more."
+        )
+    return Settings(**{**settings.__dict__, **changes})  # type: ignore[arg-type]
+
+
+def prepare_data_dir(settings: Settings) -> Path:
+    """Make the data directory, for this user alone, and check that it can be written. Raises SettingError."""
+    path = Path(settings.data_dir)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        probe = path / f".probe-{os.getpid()}-{secrets.token_hex(4)}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise SettingError(
+            f"The data directory {path} cannot be used ({error.strerror}); correct it or CLOUDARC_DATA_DIR."
+        ) from error
+    return path

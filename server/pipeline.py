@@ -1,0 +1,323 @@
+"""Each operation of the contract compiled to a plan, and the one middleware that runs the plans.
+
+Built of Connexion's own specification, operations and resolver. A plan runs: admit the caller →
+check what it accepts and sends → open the transaction → call the handler → check and serialise the
+answer → commit → send. It can also be run in process, by operationId.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import orjson
+from connexion.middleware import SpecMiddleware
+from connexion.spec import Specification
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from handlers.caller import Caller
+from handlers.dialects import Dialect
+from openapi import contract
+from persistence.database import Database
+from server import security
+from server.errors import ContractBreach, Fault, Problem, fault, invalid
+from server.transport import Reply, accepts, call_of, header, is_json, read_body, send_reply
+from server.validation import BadJson, Found, Parameter, Validator, parse_json, parse_query
+
+Clock = Callable[[], datetime]
+
+CONTENT_TYPES = {"text/html": "text/html; charset=utf-8"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One operation, ready to run."""
+
+    id: str
+    method: str
+    path: str
+    public: bool
+    audiences: frozenset[str]
+    scope: str | None
+    media_type: str
+    path_parameters: tuple[Parameter, ...]
+    query_parameters: Mapping[str, Parameter]
+    bodies: Mapping[str, Validator]
+    body_required: bool
+    answers: Mapping[tuple[int, str], Validator | None]
+    handler: Callable[..., Any]
+    wants: frozenset[str]
+
+    @property
+    def writes(self) -> bool:
+        return self.method != "get"
+
+    def admit(self, caller: Caller | None, dialect: type[Dialect]) -> None:
+        """Let the caller in. Raises Problem 401, 403."""
+        if not self.public:
+            security.admit(caller, dialect, self.audiences, self.scope)
+
+    def arguments(
+        self, segments: tuple[str, ...], query: bytes, body: bytes, dialect: str
+    ) -> dict[str, Any]:
+        """The handler's arguments from the raw request. Raises Problem 400, 422."""
+        values, faults = parse_query(query, self.query_parameters, dialect) if query else ({}, [])
+        for parameter, text in zip(self.path_parameters, segments, strict=True):
+            values[parameter.name], wrong = parameter.parse(text)
+            faults += wrong
+        missing: list[Fault] = []
+        try:
+            content = parse_json(body) if body else None
+        except BadJson as error:
+            raise invalid(*faults, fault("body", "", str(error))) from None
+        if body or self.body_required:
+            found = list(self.judge(content, bool(body), dialect))
+            missing = [each.fault for each in found if each.missing]
+            faults += [each.fault for each in found if not each.missing]
+        if missing or faults:
+            raise invalid(*missing, *faults, status=422 if missing and dialect == "client" else 400)
+        for parameter in self.query_parameters.values():
+            if parameter.default is not None:
+                values.setdefault(parameter.name, parameter.default)
+        return values | {"body": content} if self.bodies else values
+
+    def judge(self, content: Any, given: bool, dialect: str) -> "list[Found]":
+        """What is wrong with a body that is there, or that is required and is not."""
+        validator = self.bodies.get(dialect)
+        if validator is None:
+            wrong = fault("body", "", "This takes no body; send none, or {}.")
+            return [] if content == {} and isinstance(content, dict) else [Found(wrong)]
+        if given and validator.is_valid(content):
+            return []
+        if given:
+            return _with_all_missing(validator, content, list(validator.faults(content, "body")))
+        if validator.required:
+            return list(validator.faults({}, "body"))
+        return [Found(fault("body", "", "A body is required; name at least one member to change."))]
+
+    def reply(self, answer: Any, dialect: str) -> Reply:
+        """What a handler answered, judged by the contract and serialised. Raises ContractBreach."""
+        content, status, *rest = answer
+        headers = rest[0] if rest else {}
+        if isinstance(content, contract.Rendition):
+            content_type = CONTENT_TYPES.get(self.media_type, self.media_type)
+            return Reply(status, content.body, content_type, {"ETag": content.etag, **content.headers})
+        if (status, dialect) not in self.answers:
+            raise ContractBreach(f"{self.id}: the contract does not list {status} for {dialect}")
+        validator = self.answers[status, dialect]
+        if validator is None or not validator.is_valid(content):
+            faults = [each.fault for each in validator.faults(content, "body")] if validator else "not its dialect"
+            raise ContractBreach(f"{self.id}: the {status} answer breaks the contract: {faults}")
+        return Reply(status, orjson.dumps(content), self.media_type, headers)
+
+
+def _with_all_missing(validator: Validator, content: Any, found: list[Found]) -> list[Found]:
+    """Missing members outrank all other faults, so none may be cut off behind a thousand others."""
+    if isinstance(content, dict) and not any(each.missing for each in found):
+        absent = [name for name in validator.required if name not in content]
+        found += [
+            Found(fault("body", f"/{name}", f"The {name} field is required."), missing=True) for name in absent
+        ]
+    return found
+
+
+@dataclass(frozen=True)
+class Match:
+    """A path of the contract, and what is called there."""
+
+    plans: Mapping[str, Plan]
+    segments: tuple[str, ...]
+
+    def allowed(self, kind: str | None) -> str:
+        """The value of ``Allow`` for a kind of caller, of everyone where it is None."""
+        mine = [each for each in self.plans.values() if each.public or kind is None or kind in each.audiences]
+        names = sorted({each.method.upper() for each in mine})
+        return ", ".join(["GET", "HEAD"] * ("GET" in names) + [name for name in names if name != "GET"])
+
+    def plan(self, method: str) -> Plan | None:
+        return self.plans.get("get" if method == "HEAD" else method.lower())
+
+    @property
+    def only_dialect(self) -> type[Dialect] | None:
+        """The dialect of a path that one kind of caller alone can use; public ones speak the client's."""
+        kinds = {kind for each in self.plans.values() for kind in (["client"] if each.public else each.audiences)}
+        return security.DIALECTS[kinds.pop()] if len(kinds) == 1 else None
+
+
+class Routes:
+    """The paths of the contract, found by the segments of a raw path."""
+
+    def __init__(self, base_path: str) -> None:
+        self.prefix = base_path.encode()
+        self.fixed: dict[tuple[str, ...], dict[str, Plan]] = {}
+        self.open: list[tuple[tuple[str | None, ...], dict[str, Plan]]] = []
+
+    def add(self, plan: Plan) -> None:
+        parts = tuple(None if part.startswith("{") else part for part in plan.path.split("/")[1:])
+        if None not in parts:
+            self.fixed.setdefault(tuple(part or "" for part in parts), {})[plan.method] = plan
+            return
+        for known, plans in self.open:
+            if known == parts:
+                plans[plan.method] = plan
+                return
+        self.open.append((parts, {plan.method: plan}))
+
+    def match(self, raw_path: bytes) -> Match | None:
+        """The path's plans and the texts of its parameters, or None."""
+        if not raw_path.startswith(self.prefix + b"/"):
+            return None
+        # Split before decoding, so that %2F stays inside its segment.
+        parts = tuple(_segment(part) for part in raw_path[len(self.prefix) + 1 :].split(b"/"))
+        plans = self.fixed.get(parts)
+        if plans is not None:
+            return Match(plans, ())
+        for known, plans in self.open:
+            if len(known) == len(parts) and all(
+                name is None or name == part for name, part in zip(known, parts, strict=True)
+            ):
+                given = tuple(part for name, part in zip(known, parts, strict=True) if name is None)
+                return Match(plans, given) if all(given) else None
+        return None
+
+
+def _segment(raw: bytes) -> str:
+    return (unquote_to_bytes(raw) if b"%" in raw else raw).decode("utf-8", errors="replace")
+
+
+class Pipeline(SpecMiddleware):
+    """Connexion's middleware that runs the plans. It is the innermost: nothing is called behind it."""
+
+    def __init__(self, app: ASGIApp, *, database: Database, clock: Clock) -> None:
+        self.database = database
+        self.clock = clock
+        self.plans: dict[str, Plan] = {}
+        self.routes = Routes("")
+
+    def add_api(self, specification: Specification, *, resolver: Any, **_: Any) -> None:
+        document = specification.raw
+        self.routes = Routes(specification.base_path)
+        for each in contract.operations(document):
+            operation = specification.operation_cls.from_spec(
+                specification, path=each.path, method=each.method, resolver=resolver
+            )
+            plan = compile_plan(document, each, operation.function)
+            self.plans[plan.id] = plan
+            self.routes.add(plan)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call = call_of(scope)
+        match, dialect = call.match, call.dialect
+        plan = match.plan(scope["method"]) if match else None
+        if match is None or plan is None:
+            raise refuse_route(match, call.caller, scope["path"])
+        plan.admit(call.caller, dialect)
+        if not accepts(scope, plan.media_type):
+            raise Problem(406, f"Only {plan.media_type} can be answered here.")
+        call.reading = True
+        body = await read_body(scope, receive)
+        if body and not is_json(scope):
+            raise Problem(415, "The body must be application/json in UTF-8.")
+        arguments = plan.arguments(match.segments, scope["query_string"], body, dialect.name)
+        reply = await self.run(plan, call.caller, dialect, arguments)
+        etag = reply.headers.get("ETag")
+        if etag and etag in _tags(scope):
+            reply = Reply(304, b"", headers=reply.headers)
+        await send_reply(send, reply)
+
+    async def run(
+        self, plan: Plan, caller: Caller | None, dialect: type[Dialect], arguments: dict[str, Any]
+    ) -> Reply:
+        """Call the handler inside its transaction, which commits only an answer that the contract allows.
+
+        Raises Refusal, ContractBreach, and what the handler raises.
+        """
+        given = arguments | {"user": caller, "now": self.clock()}
+        given = {name: value for name, value in given.items() if name in plan.wants}
+        if "db" not in plan.wants:
+            return plan.reply(await plan.handler(**given), dialect.name)
+        opened = self.database.transaction() if plan.writes else self.database.reading()
+        async with opened as db:
+            return plan.reply(await plan.handler(**given, db=db), dialect.name)
+
+
+def refuse_route(match: Match | None, caller: Caller | None, path: str) -> Problem:
+    """Why a request leads nowhere: 404, or 405 with the methods that lead somewhere."""
+    if match is None:
+        return Problem(404, "Resource not found")
+    return Problem(
+        405, "This method is not allowed here.", headers={"Allow": match.allowed(caller.kind if caller else None)}
+    )
+
+
+def _tags(scope: Scope) -> list[str]:
+    return re.findall(r'"[^"]*"', ",".join(header(scope, b"if-none-match")))
+
+
+def compile_plan(document: contract.Document, operation: contract.Operation, handler: Callable[..., Any]) -> Plan:
+    """The plan of an operation. Raises ContractError for what the pipeline does not support."""
+    spec = operation.spec
+    parameters = [
+        Parameter.compile(document, contract.deref(document, each)) for each in spec.get("parameters", [])
+    ]
+    in_path = re.findall(r"{(\w+)}", operation.path)
+    by_name = {each.name: each for each in parameters if each.place == "path"}
+    if list(by_name) != in_path:
+        raise contract.ContractError(f"{operation.id}: the path and its parameters differ")
+    body = spec.get("requestBody", {})
+    if body and list(body["content"]) != ["application/json"]:
+        raise contract.ContractError(f"{operation.id}: only bodies in application/json are supported")
+    wants = frozenset(inspect.signature(handler).parameters)
+    dialects = ["client"] if operation.public else sorted(operation.audiences)
+    unknown = wants - {each.name for each in parameters} - {"user", "db", "now"} - ({"body"} if body else set())
+    if unknown:
+        raise contract.ContractError(f"{operation.id}: the handler wants {', '.join(sorted(unknown))}, which is not given")
+    return Plan(
+        id=operation.id,
+        method=operation.method,
+        path=operation.path,
+        public=operation.public,
+        audiences=operation.audiences,
+        scope=operation.scope,
+        media_type=_media_type(document, operation),
+        path_parameters=tuple(by_name[name] for name in in_path),
+        query_parameters={each.name: each for each in parameters if each.place == "query"},
+        bodies=_bodies(document, operation, dialects),
+        body_required=bool(body.get("required")),
+        answers=dict(_answers(document, operation, dialects)),
+        handler=handler,
+        wants=wants,
+    )
+
+
+def _media_type(document: contract.Document, operation: contract.Operation) -> str:
+    success = next(
+        contract.deref(document, response)
+        for status, response in operation.spec["responses"].items()
+        if status.startswith("2")
+    )
+    (media_type,) = success["content"]
+    return str(media_type)
+
+
+def _bodies(
+    document: contract.Document, operation: contract.Operation, dialects: list[str]
+) -> dict[str, Validator]:
+    if "requestBody" not in operation.spec:
+        return {}
+    schema = operation.spec["requestBody"]["content"]["application/json"]["schema"]
+    branches = {each: contract.branch(document, schema, each) for each in dialects}  # type: ignore[arg-type]
+    return {each: Validator(document, branch) for each, branch in branches.items() if branch is not None}
+
+
+def _answers(document: contract.Document, operation: contract.Operation, dialects: list[str]):  # type: ignore[no-untyped-def]
+    for status, response in operation.spec["responses"].items():
+        content = contract.deref(document, response).get("content", {})
+        if not status.startswith("2") or "application/json" not in content:
+            continue
+        for dialect in dialects:
+            branch = contract.branch(document, content["application/json"]["schema"], dialect)  # type: ignore[arg-type]
+            yield (int(status), dialect), Validator(document, branch) if branch is not None else None

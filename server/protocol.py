@@ -1,0 +1,180 @@
+"""uvicorn's HTTP protocol with deadlines for reading, a limit for headers, and the rule for h2c."""
+
+import asyncio
+import time
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from handlers.dialects import AdminDialect
+from server.errors import Problem, body_of, fault, invalid
+from server.transport import deadline
+
+MAX_HEAD = 64 * 1024
+"""How many bytes the request line and the headers may have together."""
+
+UPGRADE_HEADERS = {b"upgrade", b"connection", b"http2-settings"}
+
+
+class Protocol(HttpToolsProtocol):
+    """Closes what uvicorn would keep open for ever: silent, dripping and endless requests.
+
+    A request must have arrived by ``transport.deadline``. Before its headers are complete nobody
+    knows the caller, so 408 and 400 are said here, in the admin dialect; after that the pipeline
+    reads the body against the same deadline and answers in the caller's.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.reading_since: float | None = None
+        self.received = 0
+        self.head = 0
+        self.head_complete = False
+        self.watch: asyncio.TimerHandle | None = None
+        self.without_upgrade: bytes | None = None
+
+    # --- the deadline ---
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._start_watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_watch()
+        super().connection_lost(exc)
+
+    def _start_watch(self) -> None:
+        self.reading_since, self.received = time.monotonic(), 0
+        self.watch = self.loop.call_at(self._due(), self._overdue)
+
+    def _stop_watch(self) -> None:
+        self.reading_since = None
+        if self.watch is not None:
+            self.watch.cancel()
+            self.watch = None
+
+    def _due(self) -> float:
+        assert self.reading_since is not None
+        # The loop's clock and the monotonic one are the same.
+        return deadline(self.reading_since, self.received)
+
+    def _overdue(self) -> None:
+        if self.transport.is_closing() or self.reading_since is None:
+            return
+        if self._due() > time.monotonic():
+            self.watch = self.loop.call_at(self._due(), self._overdue)
+        elif not self.head_complete and (self.cycle is None or self.cycle.response_complete):
+            self._refuse(Problem(408, "The request did not arrive in time."))
+        elif self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+        else:
+            # The pipeline is at work: it answers, and this looks again whether the rest ever comes.
+            self.watch = self.loop.call_later(1.0, self._overdue)
+
+    # --- the parser ---
+
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        if self.reading_since is None:
+            self._start_watch()
+        self.received += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._go_on_without_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._bad_request()
+
+    def _bad_request(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            # An answer is being made; a 400 now would be taken for it. Close after it instead.
+            self.cycle.keep_alive = False
+            self.pipeline.clear()
+            self.flow.pause_reading()
+            self._stop_watch()
+        elif self.head > MAX_HEAD:
+            self._refuse(
+                invalid(fault("header", "", "The request line and headers must have at most 64 KiB together."))
+            )
+        else:
+            self._refuse(invalid(fault("header", "", "The request is not valid HTTP.")))
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.head, self.head_complete = 0, False
+        if self.reading_since is None:
+            self._start_watch()
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value) + 4)
+        super().on_header(name, value)
+
+    def _count(self, size: int) -> None:
+        self.head += size
+        if self.head > MAX_HEAD:
+            raise ValueError("the headers are too large")
+
+    def on_headers_complete(self) -> None:
+        self.head_complete = True
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise ValueError("this is no proxy")
+            self.without_upgrade = self._head_without_upgrade()
+            return
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self.without_upgrade is None:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self.without_upgrade is None:
+            self._stop_watch()
+            super().on_message_complete()
+
+    # --- h2c ---
+
+    def _head_without_upgrade(self) -> bytes:
+        lines = [b"%s %s HTTP/1.1" % (self.parser.get_method(), self.url)]
+        kept = [(name, value) for name, value in self.headers if name not in UPGRADE_HEADERS]
+        if any(name == b"connection" and b"close" in value.lower() for name, value in self.headers):
+            kept.append((b"connection", b"close"))
+        return b"\r\n".join([*lines, *[b"%s: %s" % pair for pair in kept], b"", b""])
+
+    def _go_on_without_upgrade(self, rest: bytes) -> None:
+        """Decline the upgrade and read on as HTTP/1.1, which the parser itself would not do.
+
+        httptools ends the request where an upgrade is offered and drops its body. Java's HttpClient
+        offers h2c with every request.
+        """
+        head, self.without_upgrade = self.without_upgrade, None
+        assert head is not None
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.data_received(head + rest)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """uvicorn would advise to install a WebSocket library."""
+
+    # --- the answer ---
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer without an application, and close."""
+        self._stop_watch()
+        body = body_of(problem, AdminDialect)
+        lines = [
+            *[b"%s: %s\r\n" % pair for pair in self.server_state.default_headers],
+            b"content-type: application/json\r\n",
+            b"content-length: %d\r\n" % len(body),
+            b"cache-control: no-store\r\n",
+            b"x-content-type-options: nosniff\r\n",
+            b"x-request-id: %016x\r\n" % (time.time_ns() & 0xFFFFFFFFFFFFFFFF),
+            b"connection: close\r\n\r\n",
+        ]
+        self.transport.write(b"".join([STATUS_LINE[problem.status], *lines, body]))
+        self.transport.close()

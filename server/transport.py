@@ -1,0 +1,153 @@
+"""ASGI in and out: what a request is, its body, its answer."""
+
+import asyncio
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from starlette.types import Receive, Scope, Send
+
+from handlers.caller import Caller
+from handlers.dialects import AdminDialect, Dialect
+from server.errors import Problem
+
+if TYPE_CHECKING:
+    from server.pipeline import Match
+
+MAX_BODY = 1024 * 1024
+# A client that is still sending would see a reset instead of the answer, so the rest of a body that
+# is too large is read and dropped, up to here.
+MAX_DROPPED = 64 * MAX_BODY
+
+READ_SECONDS = 5.0
+READ_RATE = 32 * 1024
+"""A request may take 5 seconds, and one more for every 32 KiB that have come."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One request, as far as the layers have got with it. It lies in the ASGI scope's extensions."""
+
+    request_id: str
+    started: float
+    match: "Match | None" = None
+    caller: Caller | None = None
+    dialect: type[Dialect] = AdminDialect
+    reading: bool = False
+    status: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer that may be sent."""
+
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    close: bool = False
+
+
+def call_of(scope: Scope) -> Call:
+    """The Call that the edge put into the scope."""
+    call: Call = scope["extensions"]["cloudarc"]
+    return call
+
+
+def header(scope: Scope, name: bytes) -> list[str]:
+    """All values of a header."""
+    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+
+
+async def send_reply(send: Send, reply: Reply) -> None:
+    """Send an answer. The server below leaves the body of a HEAD out and its length in."""
+    headers = [(key.lower().encode("latin-1"), value.encode("latin-1")) for key, value in reply.headers.items()]
+    if reply.status != 304:
+        headers.append((b"content-type", reply.content_type.encode("latin-1")))
+        headers.append((b"content-length", str(len(reply.body)).encode("latin-1")))
+    if reply.close:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if reply.status == 304 else reply.body})
+
+
+def deadline(started: float, received: int) -> float:
+    """When, on the monotonic clock, a request must have arrived of which ``received`` bytes have."""
+    return started + READ_SECONDS + received / READ_RATE
+
+
+class Disconnected(Exception):
+    """The caller has gone; there is nobody to answer."""
+
+
+async def read_body(scope: Scope, receive: Receive) -> bytes:
+    """The whole body. Raises Problem 413 over 1 MiB, 408 when it does not come, Disconnected."""
+    declared = header(scope, b"content-length")
+    length = int(declared[0]) if declared and declared[0].isdigit() else 0
+    waiting = any(value.lower() == "100-continue" for value in header(scope, b"expect"))
+    if length > MAX_DROPPED or (length > MAX_BODY and waiting):
+        raise _too_large(close=True)
+    if not length and not header(scope, b"transfer-encoding"):
+        return b""
+    started, received, chunks = time.monotonic(), 0, []
+    while True:
+        try:
+            async with asyncio.timeout(max(0.0, deadline(started, received) - time.monotonic())):
+                message: Any = await receive()
+        except TimeoutError:
+            raise Problem(408, "The request did not arrive in time.", close=True) from None
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        chunk = message.get("body", b"")
+        received += len(chunk)
+        if received <= MAX_BODY:
+            chunks.append(chunk)
+        elif received > MAX_DROPPED:
+            raise _too_large(close=True)
+        else:
+            chunks.clear()
+        if not message.get("more_body", False):
+            if received > MAX_BODY:
+                raise _too_large(close=False)
+            return b"".join(chunks)
+
+
+def _too_large(*, close: bool) -> Problem:
+    return Problem(413, "The body must not be larger than 1 MiB.", close=close)
+
+
+_CHARSET = re.compile(r"""charset\s*=\s*"?utf-?8"?""", re.IGNORECASE)
+
+
+def is_json(scope: Scope) -> bool:
+    """Whether the body says that it is JSON in UTF-8, and not packed."""
+    types = header(scope, b"content-type")
+    if len(types) != 1 or any(value.lower() != "identity" for value in header(scope, b"content-encoding")):
+        return False
+    media, *parameters = [part.strip() for part in types[0].split(";")]
+    charsets = [part for part in parameters if part.lower().replace(" ", "").startswith("charset=")]
+    return media.lower() == "application/json" and all(_CHARSET.fullmatch(each) for each in charsets)
+
+
+_QUALITY = re.compile(r"q\s*=\s*(0(\.[0-9]{0,3})?|1(\.0{0,3})?)", re.IGNORECASE)
+
+
+def accepts(scope: Scope, media_type: str) -> bool:
+    """Whether the ``Accept`` header admits a media type; the most specific range decides."""
+    values = header(scope, b"accept")
+    if not values or values == ["*/*"]:
+        return True
+    kind = media_type.partition("/")[0]
+    ranks = {media_type: 2, f"{kind}/*": 1, "*/*": 0}
+    best, quality = -1, 0.0
+    for part in ",".join(values).split(","):
+        name, *parameters = [each.strip().lower() for each in part.split(";")]
+        rank = ranks.get(name, -1)
+        if rank > best:
+            found = [match for each in parameters if (match := _QUALITY.fullmatch(each))]
+            best, quality = rank, float(found[0].group(1)) if found else 1.0
+    if not any(value.strip() for value in values):
+        return True
+    return best >= 0 and quality > 0

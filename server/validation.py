@@ -1,0 +1,289 @@
+"""Input and answers judged by the contract: compiled validators, strict JSON, strict parameters.
+
+A validator is compiled once for each schema and dialect, for the caller's branch alone of a choice
+by dialect, so a message names the field and neither dialect leaks into the other.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import islice
+from typing import Any, NoReturn
+from urllib.parse import parse_qsl
+
+import jsonschema_rs
+
+from openapi import contract
+from server.errors import Fault, fault
+
+JsonSchema = dict[str, Any]
+
+# The 100 faults that are told are chosen from this many at most: a body of a megabyte may hold a
+# fault in every byte.
+MAX_FAULTS = 1000
+
+SAFE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
+
+
+def to_json_schema(schema: Any) -> Any:
+    """OpenAPI 3.0's dialect as JSON Schema draft 4: ``nullable`` becomes a type."""
+    if isinstance(schema, list):
+        return [to_json_schema(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    result = {key: to_json_schema(value) for key, value in schema.items() if key not in ("example", "nullable")}
+    if schema.get("nullable"):
+        result["type"] = [schema["type"], "null"]
+    return result
+
+
+class Validator:
+    """One schema of the contract, compiled."""
+
+    def __init__(self, document: contract.Document, schema: Any) -> None:
+        self.root: JsonSchema = {
+            **to_json_schema(schema),
+            "components": {"schemas": to_json_schema(document["components"]["schemas"])},
+        }
+        target = contract.deref(document, schema)
+        self.required: tuple[str, ...] = tuple(target.get("required", ()))
+        self._compiled = jsonschema_rs.Draft4Validator(self.root, validate_formats=True)
+        self.is_valid = self._compiled.is_valid
+
+    def faults(self, value: Any, place: str, base: str = "") -> "Iterator[Found]":
+        """What is wrong with ``value``, one fault for each place in it."""
+        seen: set[str] = set()
+        for error in islice(self._compiled.iter_errors(value), MAX_FAULTS):
+            for found in self._explain(error, value, place, base):
+                if found.fault["pointer"] not in seen or found.missing:
+                    seen.add(found.fault["pointer"])
+                    yield found
+
+    def _explain(self, error: Any, value: Any, place: str, base: str) -> "Iterator[Found]":
+        path = list(error.instance_path)
+        pointer = base + "".join(f"/{part}" for part in path)
+        keyword, schema = self._where(error.schema_path)
+        if keyword == "required":
+            name = error.kind.property
+            yield Found(fault(place, f"{pointer}/{name}", f"The {name} field is required."), missing=True)
+            return
+        if keyword == "additionalProperties":
+            for part in path:
+                value = value[part]
+            allowed = ", ".join(schema.get("properties", {}))
+            for name in [name for name in value if name not in schema.get("properties", {})]:
+                where = f"{pointer}/{name}" if SAFE_NAME.fullmatch(name) else pointer
+                yield Found(fault(place, where, shortened(f"This member is not known here; known are: {allowed}.")))
+            return
+        names = [part for part in path if isinstance(part, str)]
+        name = names[-1] if names else base.removeprefix("/")
+        subject = f"The {name} field" if name else "The body"
+        yield Found(fault(place, pointer, shortened(f"{subject} {_expectation(keyword, schema)}")))
+
+    def _where(self, schema_path: list[Any]) -> tuple[str, JsonSchema]:
+        schema: Any = self.root
+        for part in schema_path[:-1]:
+            schema = schema[part]
+        return str(schema_path[-1]), schema
+
+
+@dataclass(frozen=True)
+class Found:
+    """A fault, and whether it is that a required field is missing."""
+
+    fault: Fault
+    missing: bool = False
+
+
+def shortened(message: str) -> str:
+    """A message within the contract's 500 characters."""
+    return message if len(message) <= 500 else message[:499] + "…"
+
+
+ARTICLES = {
+    "string": "a string",
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "an object",
+    "null": "null",
+}
+
+
+def _expectation(keyword: str, schema: JsonSchema) -> str:
+    """The end of the sentence "The amount field …"."""
+    limit = schema.get(keyword)
+    if keyword == "type":
+        kinds = limit if isinstance(limit, list) else [limit]
+        return f"must be {' or '.join(ARTICLES[str(kind)] for kind in kinds if kind != 'null')}."
+    if "x-expects" in schema:
+        return f"must be {schema['x-expects']}."
+    if keyword == "enum" and isinstance(limit, list):
+        return f"must be one of: {', '.join(str(each) for each in limit)}."
+    if keyword == "minLength" and limit == 1:
+        return "must not be empty."
+    words = {
+        "minimum": "must be at least {}.",
+        "maximum": "must be at most {}.",
+        "minLength": "must have at least {} characters.",
+        "maxLength": "must have at most {} characters.",
+        "minItems": "must have at least {} entries.",
+        "maxItems": "must have at most {} entries.",
+        "minProperties": "must have at least {} member.",
+        "maxProperties": "must have at most {} members.",
+    }
+    return words.get(keyword, "does not have the right format.").format(limit)
+
+
+# --- JSON --------------------------------------------------------------------------------------------
+
+
+class BadJson(ValueError):
+    """The text is not strict JSON; the message is for the caller."""
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise BadJson("The body names a member of an object twice.")
+    return result
+
+
+def _constant(_: str) -> NoReturn:
+    raise BadJson("The body is not valid JSON: NaN and Infinity are not numbers there.")
+
+
+def _integer(text: str) -> int | Decimal:
+    # Far beyond every bound of the contract, and cheap to hold, unlike an integer of a million digits.
+    return int(text) if len(text) <= 40 else Decimal("1e40").copy_sign(-1 if text[0] == "-" else 1)
+
+
+def _number(text: str) -> Decimal:
+    if len(text) > 400:
+        raise BadJson("The body has a number of more than 400 characters.")
+    value = Decimal(text)
+    return value if abs(value.adjusted()) < 400 else Decimal("1e40")
+
+
+_decoder = json.JSONDecoder(
+    object_pairs_hook=_members, parse_constant=_constant, parse_int=_integer, parse_float=_number
+)
+
+
+def parse_json(body: bytes) -> Any:
+    """The value of a JSON text in UTF-8; numbers with a point or an exponent are Decimals.
+
+    Raises BadJson for what other parsers let pass: duplicate members, NaN, NUL, lone surrogates,
+    a byte order mark, and for nesting deeper than Python's stack.
+    """
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise BadJson("The body is not valid UTF-8.") from None
+    try:
+        value = _decoder.decode(text)
+    except BadJson:
+        raise
+    except json.JSONDecodeError as error:
+        raise BadJson(f"The body is not valid JSON (line {error.lineno}, column {error.colno}).") from None
+    except RecursionError:
+        raise BadJson("The body is nested too deeply.") from None
+    # Only an escape can bring in a character that UTF-8 and JSON themselves exclude.
+    if "\\u" in text:
+        _refuse_hidden(value)
+    return value
+
+
+def _refuse_hidden(value: Any) -> None:
+    stack = [value]
+    while stack:
+        each = stack.pop()
+        if isinstance(each, str):
+            if "\x00" in each or any("\ud800" <= char <= "\udfff" for char in each):
+                raise BadJson("The body holds a character that is not allowed: NUL or a lone surrogate.")
+        elif isinstance(each, dict):
+            stack.extend(each)
+            stack.extend(each.values())
+        elif isinstance(each, list):
+            stack.extend(each)
+
+
+# --- Parameters --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of an operation, compiled."""
+
+    name: str
+    place: str
+    required: bool
+    integer: bool
+    dialect: str | None
+    default: Any
+    validator: Validator
+
+    @classmethod
+    def compile(cls, document: contract.Document, spec: contract.Document) -> "Parameter":
+        schema = contract.deref(document, spec["schema"])
+        if spec["in"] not in ("path", "query") or schema.get("type") not in ("integer", "string"):
+            raise contract.ContractError(
+                f"parameter {spec['name']}: only integers and strings in path and query are supported"
+            )
+        for keyword in ("style", "explode", "allowReserved", "allowEmptyValue", "content"):
+            if keyword in spec:
+                raise contract.ContractError(f"parameter {spec['name']}: {keyword} is not supported")
+        return cls(
+            name=spec["name"],
+            place=spec["in"],
+            required=spec["required"],
+            integer=schema["type"] == "integer",
+            dialect=spec.get("x-dialect"),
+            default=schema.get("default"),
+            validator=Validator(document, spec["schema"]),
+        )
+
+    def parse(self, text: str) -> tuple[Any, list[Fault]]:
+        """The value that ``text`` stands for, and what is wrong with it."""
+        if "\x00" in text:
+            return None, [fault(self.place, f"/{self.name}", f"The {self.name} field must not contain NUL.")]
+        value = int(text) if self.integer and INTEGER.fullmatch(text) else text
+        if self.validator.is_valid(value):
+            return value, []
+        return None, [found.fault for found in self.validator.faults(value, self.place, f"/{self.name}")]
+
+
+def parse_query(
+    query: bytes, parameters: Mapping[str, Parameter], dialect: str
+) -> tuple[dict[str, Any], list[Fault]]:
+    """The parameters that a query string gives, and what is wrong with it.
+
+    A parameter that is unknown, stands twice, or belongs to the other dialect is a fault.
+    ``api_token`` is a credential and was judged as one.
+    """
+    values: dict[str, Any] = {}
+    faults: list[Fault] = []
+    try:
+        pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=100)
+    except (UnicodeDecodeError, ValueError):
+        return {}, [fault("query", "", "The query string is not valid UTF-8, or has more than 100 fields.")]
+    for name, text in pairs:
+        if name == "api_token":
+            continue
+        parameter = parameters.get(name)
+        pointer = f"/{name}" if SAFE_NAME.fullmatch(name) else ""
+        if parameter is None or parameter.dialect not in (None, dialect):
+            known = ", ".join(each.name for each in parameters.values() if each.dialect in (None, dialect))
+            faults.append(
+                fault("query", pointer, f"This parameter is not known here; known are: {known or 'none'}.")
+            )
+        elif name in values:
+            faults.append(fault("query", pointer, f"The {name} field must not stand twice."))
+        else:
+            values[name], wrong = parameter.parse(text)
+            faults += wrong
+    return values, faults
