@@ -52,14 +52,16 @@ SwaggerUIBundle({
 def docs_page() -> Rendition:
     """Swagger UI as one document, so that it needs no other address and no route of its own."""
     static = Path(str(files("swagger_ui"))) / "static"
-    read = lambda name: (static / name).read_text(encoding="utf-8")  # noqa: E731  three reads below
-    script = read("swagger-ui-bundle.js") + "\n" + read("swagger-ui-standalone-preset.js")
+    names = ("swagger-ui-bundle.js", "swagger-ui-standalone-preset.js")
+    script = "\n".join((static / name).read_text(encoding="utf-8") for name in names)
+    style = (static / "swagger-ui.css").read_text(encoding="utf-8")
     if "</script" in script.lower():
         raise RuntimeError("swagger-ui-py: its scripts cannot stand inside a page")
-    page = PAGE.format(title=TITLE, style=read("swagger-ui.css"), script=script, start=START)
+    page = PAGE.format(title=TITLE, style=style, script=script, start=START)
     policy = (
         f"default-src 'none'; script-src {_hash(script)} {_hash(START)}; style-src 'unsafe-inline'; "
-        "img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+        "img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; "
+        "form-action 'none'"
     )
     return Rendition.of(page.encode(), {"Content-Security-Policy": policy})
 

@@ -35,6 +35,8 @@ class Views:
 class Dialect:
     """What both dialects have in common. The methods answer a body, a status and headers."""
 
+    name: str
+
     @classmethod
     def instant(cls, value: datetime) -> str:
         raise NotImplementedError

@@ -56,7 +56,7 @@ async def list_invoices(
     client_id: int | None = None,
 ) -> Answer:
     """A page of a client's own, or of everyone's."""
-    where = {"client_id": client_id, "status": status}
+    where: dict[str, Any] = {"client_id": client_id, "status": status}
     mine = where | user.ownership
     found = await invoices.page(db, page=page, limit=limit, after=after, today=now.date(), **mine)
     return user.dialect.page(VIEWS, found, "/invoices", **where)

@@ -21,7 +21,6 @@ from typing import Any
 import asyncpg
 from sqlalchemy import (
     BigInteger,
-    Column,
     ColumnElement,
     DateTime,
     Dialect,
@@ -37,7 +36,7 @@ from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.dialects.postgresql import asyncpg as postgresql_dialect
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.orm import DeclarativeBase
-from sqlalchemy.sql.expression import Executable
+from sqlalchemy.sql.elements import ClauseElement, KeyedColumnElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from persistence.errors import Forbidden, NotFound, StartError, Unavailable
@@ -90,14 +89,14 @@ class Instant(TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
         return value.replace(tzinfo=None) if value is not None and dialect.name == "sqlite" else value
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         return value.replace(tzinfo=UTC) if value is not None and dialect.name == "sqlite" else value
 
 
 class Prepared:
     """A statement compiled for one driver: its text, the order of its values, the shape of its rows."""
 
-    def __init__(self, statement: Executable, dialect: Dialect) -> None:
+    def __init__(self, statement: ClauseElement, dialect: Dialect) -> None:
         compiled: Any = statement.compile(dialect=dialect)
         self.sql: str = compiled.string
         self.names: tuple[str, ...] = tuple(compiled.positiontup or ())
@@ -107,7 +106,7 @@ class Prepared:
         self.row: Callable[[Iterable[Any]], Row] = tuple
         self.results: tuple[Callable[[Any], Any] | None, ...] = ()
         if columns:
-            self.row = namedtuple("Row", [each.keyname for each in columns])._make  # type: ignore[misc]
+            self.row = namedtuple("Row", [each.keyname for each in columns])._make  # type: ignore[attr-defined]
             if dialect.name == "sqlite":
                 self.results = tuple(each.type._cached_result_processor(dialect, None) for each in columns)
                 if not any(self.results):
@@ -129,7 +128,10 @@ class Prepared:
             return [self.row(each) for each in raw]
         return [
             self.row(
-                [process(value) if process else value for process, value in zip(self.results, each, strict=True)]
+                [
+                    process(value) if process else value
+                    for process, value in zip(self.results, each, strict=True)
+                ]
             )
             for each in raw
         ]
@@ -139,18 +141,18 @@ class Connection(ABC):
     """What a handler and a function of persistence see of the database."""
 
     @abstractmethod
-    async def all(self, statement: Executable, **params: Any) -> list[Row]:
+    async def all(self, statement: ClauseElement, **params: Any) -> list[Row]:
         """All rows. Raises Unavailable."""
 
     @abstractmethod
-    async def run(self, statement: Executable, **params: Any) -> int:
+    async def run(self, statement: ClauseElement, **params: Any) -> int:
         """The number of rows changed. Raises Unavailable."""
 
     @abstractmethod
-    async def many(self, statement: Executable, rows: Sequence[Mapping[str, Any]]) -> None:
+    async def many(self, statement: ClauseElement, rows: Sequence[Mapping[str, Any]]) -> None:
         """Run once for each of ``rows``. Raises Unavailable."""
 
-    async def one(self, statement: Executable, **params: Any) -> Row | None:
+    async def one(self, statement: ClauseElement, **params: Any) -> Row | None:
         """The first row, or None. Raises Unavailable."""
         rows = await self.all(statement, **params)
         return rows[0] if rows else None
@@ -174,9 +176,9 @@ class Database(ABC):
     dialect: Dialect
 
     def __init__(self) -> None:
-        self._prepared: dict[Executable, Prepared] = {}
+        self._prepared: dict[ClauseElement, Prepared] = {}
 
-    def prepare(self, statement: Executable) -> Prepared:
+    def prepare(self, statement: ClauseElement) -> Prepared:
         prepared = self._prepared.get(statement)
         if prepared is None:
             prepared = self._prepared[statement] = Prepared(statement, self.dialect)
@@ -238,14 +240,14 @@ class SQLiteConnection(Connection):
         except sqlite3.Error as error:
             raise _sqlite_failure(error) from error
 
-    async def all(self, statement: Executable, **params: Any) -> list[Row]:
+    async def all(self, statement: ClauseElement, **params: Any) -> list[Row]:
         prepared = self.database.prepare(statement)
         return prepared.rows(self._execute(prepared, params).fetchall())
 
-    async def run(self, statement: Executable, **params: Any) -> int:
+    async def run(self, statement: ClauseElement, **params: Any) -> int:
         return self._execute(self.database.prepare(statement), params).rowcount
 
-    async def many(self, statement: Executable, rows: Sequence[Mapping[str, Any]]) -> None:
+    async def many(self, statement: ClauseElement, rows: Sequence[Mapping[str, Any]]) -> None:
         prepared = self.database.prepare(statement)
         try:
             self.raw.executemany(prepared.sql, [prepared.values(each) for each in rows])
@@ -387,14 +389,14 @@ class PostgreSQLConnection(Connection):
         self.database = database
         self.raw = raw
 
-    async def all(self, statement: Executable, **params: Any) -> list[Row]:
+    async def all(self, statement: ClauseElement, **params: Any) -> list[Row]:
         prepared = self.database.prepare(statement)
         try:
             return prepared.rows(await self.raw.fetch(prepared.sql, *prepared.values(params)))
         except FAILURES as error:
             raise _postgresql_failure(error) from error
 
-    async def run(self, statement: Executable, **params: Any) -> int:
+    async def run(self, statement: ClauseElement, **params: Any) -> int:
         prepared = self.database.prepare(statement)
         try:
             tag = await self.raw.execute(prepared.sql, *prepared.values(params))
@@ -402,7 +404,7 @@ class PostgreSQLConnection(Connection):
             raise _postgresql_failure(error) from error
         return int(tag.rpartition(" ")[2])
 
-    async def many(self, statement: Executable, rows: Sequence[Mapping[str, Any]]) -> None:
+    async def many(self, statement: ClauseElement, rows: Sequence[Mapping[str, Any]]) -> None:
         prepared = self.database.prepare(statement)
         try:
             await self.raw.executemany(prepared.sql, [prepared.values(each) for each in rows])
@@ -424,7 +426,9 @@ class PostgreSQLReading(Transaction):
             raise _postgresql_failure(error) from error
         return PostgreSQLConnection(self.database, self.raw)
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await asyncio.shield(self.pool.release(self.raw))
 
 
@@ -477,7 +481,7 @@ class PostgreSQLWriting(PostgreSQLReading):
 class PostgreSQL(Database):
     """A server. Readers and writers have a pool each: writers may wait long for a row."""
 
-    dialect = postgresql_dialect.dialect()
+    dialect = postgresql_dialect.dialect()  # type: ignore[no-untyped-call]
 
     def __init__(self, url: URL, size: int = 10) -> None:
         super().__init__()
@@ -494,7 +498,7 @@ class PostgreSQL(Database):
 
     async def _pool(self) -> Any:
         return await asyncpg.create_pool(
-            host=self.url.host or self.url.query.get("host"),
+            host=self.url.host,
             port=self.url.port,
             user=self.url.username,
             password=self.url.password,
@@ -543,7 +547,9 @@ class Page:
 class Listing:
     """A list in descending order of id, with optional filters; each set of filters is one statement."""
 
-    def __init__(self, query: Select[Any], key: Column[int], **conditions: ColumnElement[bool]) -> None:
+    def __init__(
+        self, query: Select[Any], key: KeyedColumnElement[Any], **conditions: ColumnElement[bool]
+    ) -> None:
         self.query = query
         self.key = key
         self.conditions = conditions
@@ -563,9 +569,7 @@ class Listing:
     def _count(self, names: frozenset[str]) -> Select[Any]:
         return self._filtered(select(func.count().label("total")).select_from(self.key.table), names)
 
-    async def page(
-        self, db: Connection, *, page: int, limit: int, after: int | None, **filters: Any
-    ) -> Page:
+    async def page(self, db: Connection, *, page: int, limit: int, after: int | None, **filters: Any) -> Page:
         """One page; ``after``, the id of the last row seen, outranks ``page``. None is no filter."""
         given = {name: value for name, value in filters.items() if value is not None}
         names = frozenset(name for name in given if name in self.conditions)
@@ -581,16 +585,16 @@ class Listing:
 
 
 @cache
-def _parameters(statement: Executable) -> frozenset[str]:
+def _parameters(statement: ClauseElement) -> frozenset[str]:
     return frozenset(statement.compile().params)
 
 
-def _only(statement: Executable, values: Mapping[str, Any]) -> dict[str, Any]:
+def _only(statement: ClauseElement, values: Mapping[str, Any]) -> dict[str, Any]:
     names = _parameters(statement)
     return {name: value for name, value in values.items() if name in names}
 
 
-async def exists(db: Connection, statement: Executable, noun: str, **params: Any) -> Row:
+async def exists(db: Connection, statement: ClauseElement, noun: str, **params: Any) -> Row:
     """The row that ``statement`` finds. Raises NotFound."""
     row = await db.one(statement, **params)
     if row is None:
@@ -599,7 +603,7 @@ async def exists(db: Connection, statement: Executable, noun: str, **params: Any
 
 
 async def owned(
-    db: Connection, statement: Executable, noun: str, id: int, owner: int | None, **params: Any
+    db: Connection, statement: ClauseElement, noun: str, id: int, owner: int | None, **params: Any
 ) -> Row:
     """The row with this id, if ``owner`` is None or its client. Raises NotFound, Forbidden."""
     row = await exists(db, statement, noun, id=id, **params)

@@ -32,8 +32,8 @@ CLIENTS = 240
 START = datetime(2024, 1, 1, 10, tzinfo=UTC)
 FAR = date(2035, 1, 31)
 
-FIRST_NAMES = "Alex Chris Dana Erin Jamie Jordan Kim Lee Morgan Pat Robin Sam".split()
-LAST_NAMES = "Adams Baker Clark Davis Evans Foster Green Harris Irwin Jones King Lewis".split()
+FIRST_NAMES = ("Alex", "Chris", "Dana", "Erin", "Jamie", "Jordan", "Kim", "Lee", "Morgan", "Robin", "Sam")
+LAST_NAMES = ("Adams", "Baker", "Clark", "Davis", "Evans", "Foster", "Green", "Harris", "Jones", "King")
 CITIES = [
     ("Springfield", "Illinois", "62701", "US"),
     ("Leeds", "", "LS1 1UR", "GB"),
@@ -93,7 +93,6 @@ def _products() -> Rows:
         (4, "Frames Hosting 1999", "shared", "inactive", "1.00", None, None),
         (5, "Dedicated Server", "dedicated", "active", "189.00", "540.00", "2041.20"),
     ]
-    amount = lambda value: Decimal(value) if value else None  # noqa: E731  one word for a long line below
     return [
         {
             "id": id,
@@ -101,13 +100,17 @@ def _products() -> Rows:
             "description": f"{name}, with backups every night.",
             "kind": kind,
             "status": status,
-            "monthly": amount(monthly),
-            "quarterly": amount(quarterly),
-            "annually": amount(annually),
+            "monthly": _amount(monthly),
+            "quarterly": _amount(quarterly),
+            "annually": _amount(annually),
             "currency": "USD",
         }
         for id, name, kind, status, monthly, quarterly, annually in rows
     ]
+
+
+def _amount(text: str | None) -> Decimal | None:
+    return Decimal(text) if text else None
 
 
 def _servers() -> Rows:
@@ -169,7 +172,9 @@ def _clients(random: Random) -> Iterator[dict[str, Any]]:
 
 def _services(random: Random, servers: Rows) -> Iterator[dict[str, Any]]:
     # Client 42 has exactly the one service of the client document's example.
-    owners = [42, 43, 43, 43] + [random.choice([1, 2, *range(3, 42), *range(44, CLIENTS)]) for _ in range(316)]
+    owners = [42, 43, 43, 43] + [
+        random.choice([1, 2, *range(3, 42), *range(44, CLIENTS)]) for _ in range(316)
+    ]
     for id, owner in enumerate(owners, 1):
         product = 1 if id == 1 else random.choice([1, 2, 2, 3])
         status = ["active", "active", "suspended", "terminated"][id - 1] if id <= 4 else None
@@ -200,7 +205,7 @@ def _invoices(random: Random) -> tuple[Rows, Rows, Rows]:
     payments: Rows = []
     known = {1001: (42, "29.99"), 1002: (43, "29.99"), 1234: (56, "29.99")}
     for id in range(900, 1300):
-        owner = known[id][0] if id in known else random.choice([42, 43, *range(1, CLIENTS)])
+        owner = known[id][0] if id in known else random.choice([42, 43] * 12 + list(range(1, CLIENTS)))
         created = START + timedelta(days=id - 900)
         state = "unpaid" if id in known else random.choice(["paid"] * 6 + ["unpaid", "overdue"])
         amounts = [Decimal(random.randrange(100, 20_000)).scaleb(-2) for _ in range(random.randrange(1, 4))]
@@ -244,7 +249,7 @@ def _tickets(random: Random) -> tuple[Rows, Rows]:
     replies: Rows = []
     for id in range(1, 301):
         opened = datetime(2024, 1, 15, 12, tzinfo=UTC) + timedelta(days=id - 15)
-        owner = 42 if id == 15 else random.choice([42, 43, *range(1, CLIENTS)])
+        owner = 42 if id == 15 else random.choice([42, 43] * 12 + list(range(1, CLIENTS)))
         authors = ["staff"] if id == 15 else random.choice([[], ["staff"], ["staff", "client"]])
         status = {"": "open", "staff": "answered", "client": "customer_reply"}[authors[-1] if authors else ""]
         closed = id != 15 and random.random() < 0.3

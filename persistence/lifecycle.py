@@ -30,9 +30,7 @@ INVOICE = {
 
 TICKET = {
     "reply_as_staff": Verb("replied to", ("open", "answered", "customer_reply"), "answered"),
-    "reply_as_client": Verb(
-        "replied to", ("open", "answered", "customer_reply", "closed"), "customer_reply"
-    ),
+    "reply_as_client": Verb("replied to", ("open", "answered", "customer_reply", "closed"), "customer_reply"),
     "close": Verb("closed", ("open", "answered", "customer_reply"), "closed"),
 }
 

@@ -7,14 +7,12 @@ import secrets
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from openapi import contract
-from persistence import api_keys, clients, credentials, demo, migrations, tokens
-from persistence.credentials import Prefix
+from persistence import api_keys, credentials, demo, migrations, tokens
 from persistence.database import Connection, Database, connect
 from persistence.errors import Refusal, StartError
 from server import app, environment, logs
@@ -43,7 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cloudarc", description="A billing, provisioning and support API.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    def command(name: str, run: Callable[[Settings, argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+    def command(
+        name: str, run: Callable[[Settings, argparse.Namespace], None], text: str
+    ) -> argparse.ArgumentParser:
         result = commands.add_parser(name, help=text, description=text)
         result.set_defaults(run=run)
         return result
@@ -68,8 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _create(parser: argparse.ArgumentParser, run: Callable[[Settings, argparse.Namespace], None]) -> argparse.ArgumentParser:
-    result = parser.add_subparsers(required=True, metavar="create").add_parser("create", help="make one and print it")
+def _create(
+    parser: argparse.ArgumentParser, run: Callable[[Settings, argparse.Namespace], None]
+) -> argparse.ArgumentParser:
+    result = parser.add_subparsers(required=True, metavar="create").add_parser(
+        "create", help="make one and print it"
+    )
     result.set_defaults(run=run)
     return result
 
@@ -102,11 +106,10 @@ def serve(settings: Settings, options: argparse.Namespace) -> None:
         timeout_graceful_shutdown=8,
     )
     _greet(settings, listener)
-    server = uvicorn.Server(config)
     if settings.workers == 1:
-        server.run(sockets=[listener])
+        uvicorn.Server(config).run(sockets=[listener])
     else:
-        Multiprocess(config, target=server.run, sockets=[listener]).run()
+        Multiprocess(config, sockets=[listener]).run()
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from openapi import contract
 from persistence.database import Database, connect
-from server import environment
+from server import environment, logs
 from server.edge import Edge
 from server.environment import Settings
 from server.pipeline import Clock, Pipeline
@@ -67,6 +67,7 @@ def assemble(database: Database, document: contract.Document, clock: Clock = now
 def create(settings: Settings | None = None) -> ASGIApp:
     """The app as it is served. Raises SettingError, StartError, ContractError."""
     settings = settings or environment.read()
+    logs.set_up(settings)
     document = contract.bundle()
     validate(document)
     app: ASGIApp = assemble(connect(settings.database_url), document)
@@ -76,6 +77,13 @@ def create(settings: Settings | None = None) -> ASGIApp:
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Request-Id"],
-            expose_headers=["ETag", "Link", "Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-Request-Id"],
+            expose_headers=[
+                "ETag",
+                "Link",
+                "Retry-After",
+                "X-RateLimit-Limit",
+                "X-RateLimit-Remaining",
+                "X-Request-Id",
+            ],
         )
     return app

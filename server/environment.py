@@ -4,9 +4,9 @@ import ipaddress
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 
 class SettingError(Exception):
@@ -67,7 +67,9 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
             continue
         field = name.removeprefix(PREFIX).lower()
         if field not in known or not name.isupper():
-            raise SettingError(f"{name} is not a setting; README.md lists them. Remove it or correct its name.")
+            raise SettingError(
+                f"{name} is not a setting; README.md lists them. Remove it or correct its name."
+            )
         if text:
             values[field] = _value(name, field, text)
     settings = Settings(**values)  # type: ignore[arg-type]
@@ -95,15 +97,17 @@ def _complete(settings: Settings) -> Settings:
             ipaddress.ip_network(proxy)
         except ValueError:
             raise SettingError(
-                "CLOUDARC_TRUSTED_PROXIES must be addresses or networks such as 10.0.0.0/8, separated by commas."
+                "CLOUDARC_TRUSTED_PROXIES must be networks such as 10.0.0.0/8, separated by commas."
             ) from None
     if settings.production and not settings.secret_key:
-        raise SettingError("CLOUDARC_SECRET_KEY is required in production; set it to 32 random characters or more.")
+        raise SettingError(
+            "CLOUDARC_SECRET_KEY is required in production; set it to 32 random characters or more."
+        )
     if settings.secret_key and len(settings.secret_key) < 32:
         raise SettingError("CLOUDARC_SECRET_KEY must have at least 32 characters.")
     if settings.production and settings.webhook_private_targets == "on":
         raise SettingError("CLOUDARC_WEBHOOK_PRIVATE_TARGETS must be off in production.")
-    changes: dict[str, object] = {}
+    changes: dict[str, Any] = {}
     if not settings.database_url:
         path = Path(settings.data_dir).resolve() / "cloudarc.db"
         changes["database_url"] = f"sqlite:///{path}"
@@ -117,7 +121,7 @@ def _complete(settings: Settings) -> Settings:
         raise SettingError(
             "CLOUDARC_WORKERS must be 1 with SQLite, which one process writes; use PostgreSQL for more."
         )
-    return Settings(**{**settings.__dict__, **changes})  # type: ignore[arg-type]
+    return replace(settings, **changes)
 
 
 def prepare_data_dir(settings: Settings) -> Path:

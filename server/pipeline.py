@@ -7,7 +7,7 @@ answer → commit → send. It can also be run in process, by operationId.
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -60,9 +60,7 @@ class Plan:
         if not self.public:
             security.admit(caller, dialect, self.audiences, self.scope)
 
-    def arguments(
-        self, segments: tuple[str, ...], query: bytes, body: bytes, dialect: str
-    ) -> dict[str, Any]:
+    def arguments(self, segments: tuple[str, ...], query: bytes, body: bytes, dialect: str) -> dict[str, Any]:
         """The handler's arguments from the raw request. Raises Problem 400, 422."""
         values, faults = parse_query(query, self.query_parameters, dialect) if query else ({}, [])
         for parameter, text in zip(self.path_parameters, segments, strict=True):
@@ -109,7 +107,9 @@ class Plan:
             raise ContractBreach(f"{self.id}: the contract does not list {status} for {dialect}")
         validator = self.answers[status, dialect]
         if validator is None or not validator.is_valid(content):
-            faults = [each.fault for each in validator.faults(content, "body")] if validator else "not its dialect"
+            faults = (
+                [each.fault for each in validator.faults(content, "body")] if validator else "not its dialect"
+            )
             raise ContractBreach(f"{self.id}: the {status} answer breaks the contract: {faults}")
         return Reply(status, orjson.dumps(content), self.media_type, headers)
 
@@ -119,7 +119,8 @@ def _with_all_missing(validator: Validator, content: Any, found: list[Found]) ->
     if isinstance(content, dict) and not any(each.missing for each in found):
         absent = [name for name in validator.required if name not in content]
         found += [
-            Found(fault("body", f"/{name}", f"The {name} field is required."), missing=True) for name in absent
+            Found(fault("body", f"/{name}", f"The {name} field is required."), missing=True)
+            for name in absent
         ]
     return found
 
@@ -143,7 +144,9 @@ class Match:
     @property
     def only_dialect(self) -> type[Dialect] | None:
         """The dialect of a path that one kind of caller alone can use; public ones speak the client's."""
-        kinds = {kind for each in self.plans.values() for kind in (["client"] if each.public else each.audiences)}
+        kinds = {
+            kind for each in self.plans.values() for kind in (["client"] if each.public else each.audiences)
+        }
         return security.DIALECTS[kinds.pop()] if len(kinds) == 1 else None
 
 
@@ -249,7 +252,9 @@ def refuse_route(match: Match | None, caller: Caller | None, path: str) -> Probl
     if match is None:
         return Problem(404, "Resource not found")
     return Problem(
-        405, "This method is not allowed here.", headers={"Allow": match.allowed(caller.kind if caller else None)}
+        405,
+        "This method is not allowed here.",
+        headers={"Allow": match.allowed(caller.kind if caller else None)},
     )
 
 
@@ -257,7 +262,9 @@ def _tags(scope: Scope) -> list[str]:
     return re.findall(r'"[^"]*"', ",".join(header(scope, b"if-none-match")))
 
 
-def compile_plan(document: contract.Document, operation: contract.Operation, handler: Callable[..., Any]) -> Plan:
+def compile_plan(
+    document: contract.Document, operation: contract.Operation, handler: Callable[..., Any]
+) -> Plan:
     """The plan of an operation. Raises ContractError for what the pipeline does not support."""
     spec = operation.spec
     parameters = [
@@ -271,10 +278,14 @@ def compile_plan(document: contract.Document, operation: contract.Operation, han
     if body and list(body["content"]) != ["application/json"]:
         raise contract.ContractError(f"{operation.id}: only bodies in application/json are supported")
     wants = frozenset(inspect.signature(handler).parameters)
-    dialects = ["client"] if operation.public else sorted(operation.audiences)
-    unknown = wants - {each.name for each in parameters} - {"user", "db", "now"} - ({"body"} if body else set())
+    dialects: list[contract.Audience] = ["client"] if operation.public else sorted(operation.audiences)
+    unknown = (
+        wants - {each.name for each in parameters} - {"user", "db", "now"} - ({"body"} if body else set())
+    )
     if unknown:
-        raise contract.ContractError(f"{operation.id}: the handler wants {', '.join(sorted(unknown))}, which is not given")
+        raise contract.ContractError(
+            f"{operation.id}: the handler wants {', '.join(sorted(unknown))}, which is not given"
+        )
     return Plan(
         id=operation.id,
         method=operation.method,
@@ -304,20 +315,22 @@ def _media_type(document: contract.Document, operation: contract.Operation) -> s
 
 
 def _bodies(
-    document: contract.Document, operation: contract.Operation, dialects: list[str]
+    document: contract.Document, operation: contract.Operation, dialects: list[contract.Audience]
 ) -> dict[str, Validator]:
     if "requestBody" not in operation.spec:
         return {}
     schema = operation.spec["requestBody"]["content"]["application/json"]["schema"]
-    branches = {each: contract.branch(document, schema, each) for each in dialects}  # type: ignore[arg-type]
+    branches = {each: contract.branch(document, schema, each) for each in dialects}
     return {each: Validator(document, branch) for each, branch in branches.items() if branch is not None}
 
 
-def _answers(document: contract.Document, operation: contract.Operation, dialects: list[str]):  # type: ignore[no-untyped-def]
+def _answers(
+    document: contract.Document, operation: contract.Operation, dialects: list[contract.Audience]
+) -> Iterator[tuple[tuple[int, str], Validator | None]]:
     for status, response in operation.spec["responses"].items():
         content = contract.deref(document, response).get("content", {})
         if not status.startswith("2") or "application/json" not in content:
             continue
         for dialect in dialects:
-            branch = contract.branch(document, content["application/json"]["schema"], dialect)  # type: ignore[arg-type]
+            branch = contract.branch(document, content["application/json"]["schema"], dialect)
             yield (int(status), dialect), Validator(document, branch) if branch is not None else None

@@ -95,7 +95,9 @@ class Protocol(HttpToolsProtocol):
             self._stop_watch()
         elif self.head > MAX_HEAD:
             self._refuse(
-                invalid(fault("header", "", "The request line and headers must have at most 64 KiB together."))
+                invalid(
+                    fault("header", "", "The request line and headers must have at most 64 KiB together.")
+                )
             )
         else:
             self._refuse(invalid(fault("header", "", "The request is not valid HTTP.")))

@@ -78,12 +78,16 @@ async def identify(credential: Credential | None, db: Connection, now: datetime)
     return Identity(dialect=prefix or fallback)
 
 
-def admit(caller: Caller | None, dialect: type[Dialect], audiences: frozenset[str], scope: str | None) -> None:
+def admit(
+    caller: Caller | None, dialect: type[Dialect], audiences: frozenset[str], scope: str | None
+) -> None:
     """Let the caller of an operation in. Raises Problem: 401 without a caller, 403 if it may not."""
     if caller is None:
         raise Problem(
             401,
-            "Authentication required or invalid token" if dialect is ClientDialect else "Missing or invalid API key.",
+            "Authentication required or invalid token"
+            if dialect is ClientDialect
+            else "Missing or invalid API key.",
             headers={"WWW-Authenticate": "Bearer"},
         )
     if caller.kind not in audiences:

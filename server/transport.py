@@ -63,7 +63,9 @@ def header(scope: Scope, name: bytes) -> list[str]:
 
 async def send_reply(send: Send, reply: Reply) -> None:
     """Send an answer. The server below leaves the body of a HEAD out and its length in."""
-    headers = [(key.lower().encode("latin-1"), value.encode("latin-1")) for key, value in reply.headers.items()]
+    headers = [
+        (key.lower().encode("latin-1"), value.encode("latin-1")) for key, value in reply.headers.items()
+    ]
     if reply.status != 304:
         headers.append((b"content-type", reply.content_type.encode("latin-1")))
         headers.append((b"content-length", str(len(reply.body)).encode("latin-1")))

@@ -34,7 +34,9 @@ def to_json_schema(schema: Any) -> Any:
         return [to_json_schema(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    result = {key: to_json_schema(value) for key, value in schema.items() if key not in ("example", "nullable")}
+    result = {
+        key: to_json_schema(value) for key, value in schema.items() if key not in ("example", "nullable")
+    }
     if schema.get("nullable"):
         result["type"] = [schema["type"], "null"]
     return result
@@ -76,7 +78,9 @@ class Validator:
             allowed = ", ".join(schema.get("properties", {}))
             for name in [name for name in value if name not in schema.get("properties", {})]:
                 where = f"{pointer}/{name}" if SAFE_NAME.fullmatch(name) else pointer
-                yield Found(fault(place, where, shortened(f"This member is not known here; known are: {allowed}.")))
+                yield Found(
+                    fault(place, where, shortened(f"This member is not known here; known are: {allowed}."))
+                )
             return
         names = [part for part in path if isinstance(part, str)]
         name = names[-1] if names else base.removeprefix("/")

@@ -1,0 +1,42 @@
+# CloudArc. `make` alone prints the targets.
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check fix fuzz spec
+
+PYTHON ?= python3
+BIN := .venv/bin
+SETUP := .venv/.complete
+
+help: ## print this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(SETUP) ## make the environment in .venv
+
+$(SETUP): requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "CloudArc needs Python 3.11 or newer; set PYTHON=…" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+run: $(SETUP) ## serve http://127.0.0.1:8080 with demo data
+	@exec $(BIN)/python -m server serve
+
+test: $(SETUP) ## run the whole suite, on SQLite and PostgreSQL
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+check: $(SETUP) spec ## judge format, lint, types, imports and contract; write nothing but build/
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/test_contract.py
+
+fix: $(SETUP) ## format, and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+fuzz: $(SETUP) ## fuzz a fresh server, or the one at URL with TOKEN and KEY
+	$(BIN)/python -m tests.fuzz
+
+spec: $(SETUP) ## bundle and validate the contract into build/
+	$(BIN)/python -m tests.spec

@@ -1,0 +1,102 @@
+"""What all tests share: a server over each database, and a checked client for each kind of caller."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract_client import Api
+from tests.postgres import running_postgres
+from tests.running import ADMIN, CLIENT, OTHER, Running, prepared, serving
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL server: TEST_DATABASE_URL, or one that is started here."""
+    given = os.environ.get("TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    with running_postgres() as url:
+        yield url
+
+
+def new_database(backend: str, folder: Path, postgres_url: str | None) -> str:
+    """The URL of an empty database of a kind."""
+    if backend == "sqlite":
+        return f"sqlite:///{folder / f'{secrets.token_hex(4)}.db'}"
+    import asyncio
+
+    import asyncpg
+
+    assert postgres_url is not None
+    name = f"test_{secrets.token_hex(6)}"
+
+    async def create() -> None:
+        connection = await asyncpg.connect(postgres_url.replace("+asyncpg", ""))
+        await connection.execute(f"CREATE DATABASE {name}")
+        await connection.close()
+
+    asyncio.run(create())
+    return postgres_url.rpartition("/")[0] + f"/{name}"
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def database_url(
+    backend: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> str:
+    """A database of the demo server; the schema comes with the server."""
+    postgres_url = request.getfixturevalue("postgres") if backend == "postgresql" else None
+    return new_database(backend, tmp_path_factory.mktemp("data"), postgres_url)
+
+
+@pytest.fixture(scope="session")
+def server(database_url: str) -> Iterator[Running]:
+    """The demo server."""
+    with serving(prepared(database_url)) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def real_clock(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test starts with the real clock."""
+    yield
+    if "server" in request.fixturenames:
+        request.getfixturevalue("server").clock.fixed = None
+
+
+def _api(running: Running, secret: str | None) -> Iterator[Api]:
+    api = Api(running.url, secret)
+    yield api
+    api.close()
+
+
+@pytest.fixture
+def client(server: Running) -> Iterator[Api]:
+    """Client 42."""
+    yield from _api(server, CLIENT)
+
+
+@pytest.fixture
+def other(server: Running) -> Iterator[Api]:
+    """Client 43."""
+    yield from _api(server, OTHER)
+
+
+@pytest.fixture
+def admin(server: Running) -> Iterator[Api]:
+    """The operator, with every scope."""
+    yield from _api(server, ADMIN)
+
+
+@pytest.fixture
+def nobody(server: Running) -> Iterator[Api]:
+    """A caller without a credential."""
+    yield from _api(server, None)

@@ -1,0 +1,121 @@
+"""The server as it is shipped, on a real port, in a thread of the tests' process."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from openapi import contract
+from persistence import demo, migrations
+from persistence.database import Connection, Database, connect
+from server import app
+from server.edge import Edge
+from server.protocol import Protocol
+
+CLIENT = demo.CLIENT_TOKEN
+OTHER = demo.OTHER_CLIENT_TOKEN
+ADMIN = demo.ADMIN_KEY
+
+
+class Clock:
+    """The server's clock: the real one, until a test sets it."""
+
+    def __init__(self) -> None:
+        self.fixed: datetime | None = None
+
+    def __call__(self) -> datetime:
+        return self.fixed or app.now()
+
+
+class Running:
+    """A server that runs: where, on which database, by which clock."""
+
+    def __init__(self, database: Database, edge: Edge, clock: Clock, served: ASGIApp | None = None) -> None:
+        self.database = database
+        self.edge = edge
+        self.clock = clock
+        self.served = served or edge
+        self.port = 0
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/api/v1"
+
+    def inside(self, work: Callable[[Connection], Any]) -> Any:
+        """The result of ``await work(db)``, on a reading connection in the server's own loop."""
+
+        async def run() -> Any:
+            async with self.database.reading() as db:
+                return await work(db)
+
+        assert self.loop is not None
+        return asyncio.run_coroutine_threadsafe(run(), self.loop).result(30)
+
+
+@contextmanager
+def serving(running: Running) -> Iterator[Running]:
+    """Serve on a free port for as long as the context lasts."""
+    config = uvicorn.Config(
+        running.served,
+        port=0,
+        http=Protocol,
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=2,
+    )
+    server = uvicorn.Server(config)
+
+    async def run() -> None:
+        running.loop = asyncio.get_running_loop()
+        await server.serve()
+
+    thread = threading.Thread(target=_run, args=(run, config), daemon=True)
+    thread.start()
+    started = time.monotonic()
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() - started > 30:
+            raise RuntimeError("the server did not start")
+        time.sleep(0.005)
+    running.port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield running
+    finally:
+        server.should_exit = True
+        thread.join(20)
+
+
+def _run(main: Callable[[], Any], config: uvicorn.Config) -> None:
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(main())
+
+
+def prepared(url: str, *, document: contract.Document | None = None) -> Running:
+    """A server over a migrated and seeded database."""
+    migrations.upgrade(url)
+
+    async def fill() -> None:
+        database = connect(url)
+        await database.open()
+        await demo.seed(database)
+        await database.close()
+
+    asyncio.run(fill())
+    return assembled(url, document=document)
+
+
+def assembled(url: str, *, document: contract.Document | None = None) -> Running:
+    """A server over a database as it is."""
+    clock = Clock()
+    database = connect(url)
+    return Running(database, app.assemble(database, document or contract.bundle(), clock), clock)

@@ -1,0 +1,144 @@
+"""Services: lists, items, provisioning, and the way from active to terminated."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime
+
+import pytest
+
+from persistence.services import add_cycle
+from tests.contract_client import Api
+from tests.running import Running
+
+
+def make(admin: Api, **values: object) -> dict:
+    body = {"client_id": 44, "product_id": 2, "billing_cycle": "monthly"} | values
+    response = admin.post("/services", body)
+    assert response.status_code == 201, response.text
+    return response.json()["data"]
+
+
+class TestListServices:
+    def test_nobody_and_bad_tokens_get_401(self, nobody: Api) -> None:
+        assert nobody.get("/services").status_code == 401
+
+    def test_a_client_sees_the_documented_row(self, client: Api) -> None:
+        body = client.get("/services").json()
+        row = next(each for each in body["data"] if each["id"] == 1)
+        assert {"id", "product_name", "domain", "status", "next_due_date"} == set(row)
+        assert body["count"] == len(body["data"])
+
+    def test_a_client_sees_its_own_only(self, other: Api, admin: Api) -> None:
+        mine = {each["id"] for each in other.get("/services").json()["data"]}
+        theirs = admin.get("/services", client_id=43, limit=100).json()["data"]
+        assert mine == {each["id"] for each in theirs} and mine
+
+    def test_a_client_cannot_use_the_operators_filters(self, client: Api) -> None:
+        for name, value in (("client_id", 43), ("page", 1), ("status", "active"), ("after", 5)):
+            response = client.get("/services", **{name: value})
+            assert response.status_code == 400
+            assert response.json()["details"][0]["pointer"] == f"/{name}"
+
+    def test_pages_tile_the_whole_list(self, admin: Api) -> None:
+        total = admin.get("/services", limit=1).json()["meta"]["total"]
+        seen: list[int] = []
+        for page in range(1, total // 100 + 2):
+            seen += [each["id"] for each in admin.get("/services", page=page, limit=100).json()["data"]]
+        assert len(seen) == total == len(set(seen))
+        assert seen == sorted(seen, reverse=True)
+
+    def test_links_lead_through_the_whole_list(self, admin: Api) -> None:
+        path, seen = "/services?limit=100&client_id=43", []
+        while path:
+            response = admin.get(path)
+            seen += [each["id"] for each in response.json()["data"]]
+            link = response.headers.get("Link", "")
+            assert not link or link.endswith('; rel="next"')
+            path = link.partition(">")[0].removeprefix("</api/v1")
+        assert len(seen) == admin.get("/services", client_id=43).json()["meta"]["total"]
+
+    def test_past_the_end_is_empty(self, admin: Api) -> None:
+        response = admin.get("/services", page=9007199254740991, limit=100)
+        assert response.status_code == 200 and response.json()["data"] == []
+
+    @pytest.mark.parametrize("status", ["active", "suspended", "terminated"])
+    def test_filters_hold(self, admin: Api, status: str) -> None:
+        rows = admin.get("/services", status=status, product_id=2, limit=100).json()["data"]
+        assert rows and all(each["status"] == status and each["product_id"] == 2 for each in rows)
+
+
+class TestGetService:
+    def test_a_foreign_one_is_403_and_a_missing_one_404(self, client: Api) -> None:
+        assert client.get("/services/2").status_code == 403
+        assert client.get("/services/999999").status_code == 404
+
+    def test_both_dialects_show_the_same_service(self, client: Api, admin: Api) -> None:
+        mine, theirs = client.get("/services/1").json(), admin.get("/services/1").json()["data"]
+        assert "server_id" not in mine and theirs["server_id"]
+        assert mine["created_at"] == "2024-01-01 10:00:00"
+        assert theirs["created_at"] == "2024-01-01T10:00:00Z"
+        assert {name: theirs[name] for name in mine} | {"created_at": 0} == mine | {"created_at": 0}
+
+
+class TestCreateService:
+    def test_it_starts_active_and_is_due_after_one_cycle(self, admin: Api, server: Running) -> None:
+        server.clock.fixed = datetime(2027, 1, 31, 23, 59, 59, tzinfo=UTC)
+        service = make(admin, domain="new.example", username="new")
+        assert (service["status"], service["next_due_date"]) == ("active", "2027-02-28")
+        assert service["created_at"] == "2027-01-31T23:59:59Z"
+        assert admin.get(f"/services/{service['id']}").json()["data"] == service
+
+    @pytest.mark.parametrize(
+        ("day", "cycle", "due"),
+        [
+            (date(2027, 1, 31), "monthly", date(2027, 2, 28)),
+            (date(2028, 1, 31), "monthly", date(2028, 2, 29)),
+            (date(2027, 11, 30), "quarterly", date(2028, 2, 29)),
+            (date(2028, 2, 29), "annually", date(2029, 2, 28)),
+            (date(2027, 12, 31), "monthly", date(2028, 1, 31)),
+            (date(2027, 8, 31), "quarterly", date(2027, 11, 30)),
+        ],
+    )
+    def test_month_ends_clamp(self, day: date, cycle: str, due: date) -> None:
+        assert add_cycle(day, cycle) == due
+
+    def test_what_does_not_exist_is_404(self, admin: Api) -> None:
+        body = {"client_id": 44, "product_id": 2, "billing_cycle": "monthly"}
+        for name in ("client_id", "product_id"):
+            response = admin.post("/services", body | {name: 999_999})
+            assert response.status_code == 404
+            assert name.removesuffix("_id") in response.json()["error"]["message"]
+
+    def test_an_inactive_product_and_a_cycle_without_a_price_are_409(self, admin: Api) -> None:
+        body = {"client_id": 44, "product_id": 4, "billing_cycle": "monthly"}
+        assert admin.post("/services", body).status_code == 409
+        assert (
+            admin.post("/services", body | {"product_id": 3, "billing_cycle": "quarterly"}).status_code == 409
+        )
+
+    def test_the_last_place_is_given_once(self, admin: Api, server: Running) -> None:
+        body = {"client_id": 44, "product_id": 5, "billing_cycle": "monthly"}
+        with ThreadPoolExecutor(12) as pool:
+            made = list(pool.map(lambda _: admin.post("/services", body), range(12)))
+        assert sorted(each.status_code for each in made) == [201] + [409] * 11
+        (service,) = [each.json()["data"] for each in made if each.status_code == 201]
+        assert admin.post(f"/services/{service['id']}/terminate").status_code == 200
+        again = make(admin, product_id=5)
+        assert again["server_id"] == service["server_id"]
+        admin.post(f"/services/{again['id']}/terminate")
+
+
+class TestVerbs:
+    def test_the_reason_is_kept_and_cleared(self, admin: Api) -> None:
+        id = make(admin)["id"]
+        suspended = admin.post(f"/services/{id}/suspend", {"reason": "Überfällig"}).json()["data"]
+        assert (suspended["status"], suspended["suspend_reason"]) == ("suspended", "Überfällig")
+        active = admin.post(f"/services/{id}/unsuspend").json()["data"]
+        assert (active["status"], active["suspend_reason"]) == ("active", "")
+        ended = admin.post(f"/services/{id}/terminate", {}).json()["data"]
+        assert (ended["status"], ended["server_id"]) == ("terminated", None)
+
+    def test_one_of_many_parallel_suspends_wins(self, admin: Api) -> None:
+        id = make(admin)["id"]
+        with ThreadPoolExecutor(10) as pool:
+            codes = list(pool.map(lambda _: admin.post(f"/services/{id}/suspend").status_code, range(10)))
+        assert sorted(codes) == [200] + [409] * 9
