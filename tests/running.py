@@ -9,11 +9,12 @@ from datetime import datetime
 from typing import Any
 
 import uvicorn
+from sqlalchemy import func, select
 from starlette.types import ASGIApp
 
 from openapi import contract
 from persistence import demo, migrations
-from persistence.database import Connection, Database, connect
+from persistence.database import Base, Connection, Database, connect
 from server import app
 from server.edge import Edge
 from server.protocol import Protocol
@@ -48,15 +49,22 @@ class Running:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/api/v1"
 
-    def inside(self, work: Callable[[Connection], Any]) -> Any:
-        """The result of ``await work(db)``, on a reading connection in the server's own loop."""
+    def inside(self, work: Callable[[Connection], Any], *, write: bool = False) -> Any:
+        """The result of ``await work(db)``, in the server's own loop."""
 
         async def run() -> Any:
-            async with self.database.reading() as db:
+            async with self.database.transaction() if write else self.database.reading() as db:
                 return await work(db)
 
         assert self.loop is not None
         return asyncio.run_coroutine_threadsafe(run(), self.loop).result(30)
+
+    def count(self, table: type[Base], **where: Any) -> int:
+        """How many rows a table has, of those whose columns have the given values."""
+        query = select(func.count().label("total")).select_from(table)
+        for name, value in where.items():
+            query = query.where(table.__table__.c[name] == value)
+        return int(self.inside(lambda db: db.one(query)).total)
 
 
 @contextmanager

@@ -1,0 +1,314 @@
+"""The rules of the contract as functions: a document in, the faults that it has out."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from openapi_schema_validator import OAS30Validator, oas30_format_checker
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT4
+
+import handlers
+from openapi import contract
+from persistence import lifecycle
+from server.errors import CODES
+
+Rule = Callable[[contract.Document], Iterator[str]]
+RULES: list[Rule] = []
+
+VERBS = (
+    *("list", "get", "create", "update", "delete", "suspend", "unsuspend", "terminate", "pay", "reply_to"),
+    *("close", "search", "rotate", "test", "resend", "recover", "revoke", "show"),
+)
+
+# The contract describes itself as any OpenAPI document, which cannot be closed.
+OPEN = {"ContractDocument"}
+# Helpers of handler modules, which no operation names.
+NOT_OPERATIONS = {"handlers.caller", "handlers.dialects"}
+
+ALWAYS = {"400", "405", "406", "408", "413", "415", "429", "500", "503"}
+
+
+def rule(function: Rule) -> Rule:
+    RULES.append(function)
+    return function
+
+
+def schemas(document: contract.Document) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every schema object, with where it stands."""
+
+    def visit(node: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        if not isinstance(node, dict):
+            return
+        yield where, node
+        for name, each in node.get("properties", {}).items():
+            yield from visit(each, f"{where}.{name}")
+        for index, each in enumerate(node.get("oneOf", [])):
+            yield from visit(each, f"{where}|{index}")
+        if "items" in node:
+            yield from visit(node["items"], f"{where}[]")
+
+    for name, schema in document["components"]["schemas"].items():
+        yield from visit(schema, name)
+    for where, media in media_types(document):
+        yield from visit(media["schema"], where)
+    for name, parameter in document["components"]["parameters"].items():
+        yield from visit(parameter["schema"], f"parameter {name}")
+    for name, header in document["components"]["headers"].items():
+        yield from visit(header["schema"], f"header {name}")
+
+
+def media_types(document: contract.Document) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every media type of a body or an answer, with where it stands."""
+    for operation in contract.operations(document):
+        for media in operation.spec.get("requestBody", {}).get("content", {}).values():
+            yield f"{operation.id} body", media
+        for status, response in operation.spec["responses"].items():
+            for media in contract.deref(document, response).get("content", {}).values():
+                yield f"{operation.id} {status}", media
+
+
+@rule
+def objects_are_closed(document: contract.Document) -> Iterator[str]:
+    for where, schema in schemas(document):
+        if (
+            schema.get("type") == "object"
+            and where not in OPEN
+            and schema.get("additionalProperties") is not False
+        ):
+            yield f"{where} is not closed"
+
+
+@rule
+def objects_are_named(document: contract.Document) -> Iterator[str]:
+    names = document["components"]["schemas"]
+    for where, schema in schemas(document):
+        if where not in names and (
+            schema.get("type") == "object" or "properties" in schema or "oneOf" in schema
+        ):
+            yield f"{where} is an object without a name"
+
+
+@rule
+def everything_is_bounded(document: contract.Document) -> Iterator[str]:
+    for where, schema in schemas(document):
+        kind = schema.get("type")
+        if kind == "string" and "enum" not in schema and "maxLength" not in schema:
+            yield f"{where} has no maxLength"
+        if kind == "array" and "maxItems" not in schema:
+            yield f"{where} has no maxItems"
+        if (
+            kind in ("integer", "number")
+            and "enum" not in schema
+            and not {"minimum", "maximum"} <= schema.keys()
+        ):
+            yield f"{where} has no bounds"
+        if {"exclusiveMinimum", "exclusiveMaximum"} & schema.keys():
+            yield f"{where} has an exclusive bound"
+        if kind == "object" and schema.get("additionalProperties") and "maxProperties" not in schema:
+            yield f"{where} has no maxProperties"
+
+
+@rule
+def only_scalars_without_an_enum_are_nullable(document: contract.Document) -> Iterator[str]:
+    for where, schema in schemas(document):
+        if schema.get("nullable") and ("enum" in schema or schema.get("type") in ("object", "array", None)):
+            yield f"{where} must not be nullable"
+
+
+@rule
+def names_are_right(document: contract.Document) -> Iterator[str]:
+    for kind, definitions in document["components"].items():
+        for name in definitions:
+            pattern = r"[a-z][A-Za-z]+" if kind == "securitySchemes" else r"[A-Z][A-Za-z0-9]+"
+            if not re.fullmatch(pattern, name) or name == "Client":
+                yield f"{kind}: {name} is no name for a component"
+    for where, schema in schemas(document):
+        for name in schema.get("properties", {}):
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name) and where not in OPEN:
+                yield f"{where}.{name} is no name for a member"
+
+
+@rule
+def everything_is_described(document: contract.Document) -> Iterator[str]:
+    seen: set[str] = set()
+    for operation in contract.operations(document):
+        for name in ("summary", "description", "tags", "operationId"):
+            if not operation.spec.get(name):
+                yield f"{operation.method} {operation.path} has no {name}"
+        verb = next((each for each in VERBS if operation.id.startswith(f"{each}_")), None)
+        if verb is None:
+            yield f"{operation.id} does not begin with a verb of the list"
+        if operation.id in seen:
+            yield f"{operation.id} stands twice"
+        seen.add(operation.id)
+        if len(operation.spec["tags"]) != 1:
+            yield f"{operation.id} needs one tag, whose module has its function"
+    for kind in ("schemas", "headers", "parameters", "responses"):
+        for name, definition in document["components"][kind].items():
+            if not definition.get("description"):
+                yield f"{kind}: {name} has no description"
+
+
+@rule
+def examples_are_there_and_valid(document: contract.Document) -> Iterator[str]:
+    registry = Registry().with_resource(
+        "urn:doc", Resource.from_contents(document, default_specification=DRAFT4)
+    )
+
+    def faults(schema: Any, value: Any) -> list[str]:
+        target = {"$ref": f"urn:doc{schema['$ref']}"} if "$ref" in schema else schema
+        validator = OAS30Validator(target, registry=registry, format_checker=oas30_format_checker)
+        return [each.message[:200] for each in validator.iter_errors(value)]
+
+    for name, schema in document["components"]["schemas"].items():
+        if "oneOf" in schema and "example" not in schema:
+            continue
+        if "example" not in schema:
+            yield f"{name} has no example"
+        elif wrong := faults({"$ref": f"#/components/schemas/{name}"}, schema["example"]):
+            yield f"the example of {name}: {wrong}"
+    parameters = [(name, each) for name, each in document["components"]["parameters"].items()]
+    for where, node in [*media_types(document), *parameters]:
+        values = (
+            [node["example"]]
+            if "example" in node
+            else [each["value"] for each in node.get("examples", {}).values()]
+        )
+        if not values:
+            yield f"{where} has no example"
+        for value in values:
+            if wrong := faults(node["schema"], value):
+                yield f"an example of {where}: {wrong}"
+
+
+@rule
+def operations_and_functions_match(document: contract.Document) -> Iterator[str]:
+    wanted = {(f"handlers.{each.spec['tags'][0]}", each.id) for each in contract.operations(document)}
+    found = set()
+    for info in pkgutil.iter_modules(handlers.__path__, "handlers."):
+        if info.name in NOT_OPERATIONS:
+            continue
+        module = importlib.import_module(info.name)
+        for name, function in inspect.getmembers(module, inspect.iscoroutinefunction):
+            if function.__module__ == info.name and not name.startswith("_"):
+                found.add((info.name, name))
+    yield from (f"{id} has no function in {module}" for module, id in sorted(wanted - found))
+    yield from (f"{module}.{name} is no operation" for module, name in sorted(found - wanted))
+
+
+@rule
+def operations_list_what_they_can_emit(document: contract.Document) -> Iterator[str]:
+    for operation in contract.operations(document):
+        listed = set(operation.spec["responses"])
+        needed = set(ALWAYS)
+        if not operation.public:
+            needed |= {"401", "403"}
+        body = (
+            operation.spec.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+        )
+        branches = {}
+        if body:
+            branches = {each: contract.branch(document, body, each) for each in operation.audiences}
+        members = {
+            name
+            for each in branches.values()
+            if each
+            for name in contract.deref(document, each)["properties"]
+        }
+        if "{id}" in operation.path or any(
+            name.endswith("_id") and name != "priority_id" for name in members
+        ):
+            needed.add("404")
+        if re.search(r"/\{id\}/\w+$", operation.path) and operation.method == "post":
+            needed.add("409")
+        if "client" in branches and contract.deref(document, branches["client"]).get("required"):
+            needed.add("422")
+        successes = {status for status in listed if status.startswith("2")}
+        if len(successes) != 1:
+            yield f"{operation.id} needs one way to succeed"
+        yield from (f"{operation.id} does not list {status}" for status in sorted(needed - listed))
+        for status in sorted(listed - needed - successes - {"304", "404", "409"}):
+            yield f"{operation.id} lists {status}, which it cannot emit"
+
+
+@rule
+def every_answer_has_a_request_id(document: contract.Document) -> Iterator[str]:
+    for operation in contract.operations(document):
+        for status, response in operation.spec["responses"].items():
+            headers = contract.deref(document, response).get("headers", {})
+            needed = {"X-Request-Id"}
+            needed |= {"401": {"WWW-Authenticate"}, "405": {"Allow"}}.get(status, set())
+            needed |= {"Retry-After"} if status in ("429", "503") else set()
+            yield from (f"{operation.id} {status} has no {name}" for name in sorted(needed - headers.keys()))
+
+
+@rule
+def enums_are_the_lifecycles(document: contract.Document) -> Iterator[str]:
+    tables = {
+        "ServiceStatus": (lifecycle.SERVICE, "service", set()),
+        "InvoiceStatus": (lifecycle.INVOICE, "invoice", {"overdue"}),
+        "TicketStatus": (lifecycle.TICKET, "ticket", set()),
+    }
+    for name, (verbs, noun, computed) in tables.items():
+        states = {lifecycle.FIRST[noun]} | computed
+        for verb in verbs.values():
+            states |= {*verb.start, verb.end}
+        if set(document["components"]["schemas"][name]["enum"]) != states:
+            yield f"{name} is not {sorted(states)}"
+
+
+@rule
+def error_codes_are_the_servers(document: contract.Document) -> Iterator[str]:
+    if set(document["components"]["schemas"]["ErrorCode"]["enum"]) != set(CODES.values()):
+        yield "ErrorCode is not the server's table"
+    for operation in contract.operations(document):
+        for status in operation.spec["responses"]:
+            if int(status) >= 400 and int(status) not in CODES:
+                yield f"{operation.id} lists {status}, which the server cannot say"
+
+
+@rule
+def shared_operations_have_both_branches(document: contract.Document) -> Iterator[str]:
+    for operation in contract.operations(document):
+        if operation.public or len(operation.audiences) == 1:
+            continue
+        for where, media in media_types(
+            {**document, "paths": {operation.path: {operation.method: operation.spec}}}
+        ):
+            if where.endswith(("422", "body")):
+                continue
+            target = contract.deref(document, media["schema"])
+            dialects = {contract.deref(document, each).get("x-dialect") for each in target.get("oneOf", [])}
+            if dialects != set(contract.AUDIENCES):
+                yield f"{where} does not have both branches"
+
+
+@rule
+def scopes_are_said(document: contract.Document) -> Iterator[str]:
+    for operation in contract.operations(document):
+        if operation.public or "admin" not in operation.audiences:
+            if operation.scope:
+                yield f"{operation.id} has a scope that nobody needs"
+            continue
+        noun = operation.path.split("/")[1]
+        expected = f"{noun}:{'read' if operation.method == 'get' else 'write'}"
+        if operation.scope != expected:
+            yield f"{operation.id} needs x-scope: {expected}"
+        elif f"`{expected}`" not in operation.spec["description"]:
+            yield f"{operation.id} does not tell of its scope"
+
+
+@rule
+def links_lead_somewhere(document: contract.Document) -> Iterator[str]:
+    known = {each.id: each for each in contract.operations(document)}
+    for operation in known.values():
+        for status, response in operation.spec["responses"].items():
+            for name, link in contract.deref(document, response).get("links", {}).items():
+                if link["operationId"] not in known:
+                    yield f"{operation.id} {status} {name} leads to {link['operationId']}"
+        if operation.id.startswith("create_") and not operation.spec["responses"]["201"].get("links"):
+            yield f"{operation.id} has no link to what it created"

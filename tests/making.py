@@ -1,0 +1,47 @@
+"""New resources for tests, each in the state that the test needs."""
+
+from typing import Any
+
+from tests.contract_client import Api
+
+DUE = "2035-01-31"
+LATE = "2024-02-01"
+
+
+def service(admin: Api, state: str = "active", client_id: int = 42) -> int:
+    """The id of a new service."""
+    body = {"client_id": client_id, "product_id": 2, "billing_cycle": "monthly"}
+    id = made(admin.post("/services", body))
+    if state != "active":
+        admin.post(f"/services/{id}/{'suspend' if state == 'suspended' else 'terminate'}")
+    return id
+
+
+def invoice(admin: Api, state: str = "unpaid", client_id: int = 42, **values: Any) -> int:
+    """The id of a new invoice."""
+    lines = [{"description": "Business Hosting", "amount": "29.99"}]
+    due = LATE if state == "overdue" else DUE
+    id = made(admin.post("/invoices", {"client_id": client_id, "due_date": due, "items": lines} | values))
+    if state == "paid":
+        admin.post(f"/invoices/{id}/pay")
+    return id
+
+
+def ticket(admin: Api, state: str = "open", client_id: int = 42, client: Api | None = None) -> int:
+    """The id of a new ticket; ``client`` is who replies where the state needs it."""
+    body = {"client_id": client_id, "department_id": 2, "subject": "DNS", "message": "Help"}
+    id = made(admin.post("/tickets", body))
+    if state == "answered":
+        admin.post(f"/tickets/{id}/reply", {"message": "Like this."})
+    if state == "customer_reply":
+        assert client is not None
+        client.post(f"/tickets/{id}/reply", {"message": "Thank you."})
+    if state == "closed":
+        admin.post(f"/tickets/{id}/close")
+    return id
+
+
+def made(response: Any) -> int:
+    """The id in a 201 of the operator."""
+    assert response.status_code == 201, response.text
+    return int(response.json()["data"]["id"])

@@ -1,0 +1,197 @@
+"""The contract keeps its rules, each rule bites, and what is published is what was judged."""
+
+import copy
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import Any
+
+import pytest
+import yaml
+from openapi_spec_validator import validate
+
+from openapi import contract
+from tests import contract_rules
+from tests.contract_rules import RULES
+
+DOCUMENT = contract.bundle()
+
+
+def _path(path: str, method: str) -> Callable[[Any], Any]:
+    return lambda document: document["paths"][path][method]
+
+
+def _schema(name: str) -> Callable[[Any], Any]:
+    return lambda document: document["components"]["schemas"][name]
+
+
+# For each rule a way to break it: where, and what is done there.
+BREAKS: dict[str, list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]] = {
+    "objects_are_closed": [
+        (_schema("AdminService"), lambda node: node.pop("additionalProperties")),
+        (_schema("TicketReplyInput"), lambda node: node.update(additionalProperties=True)),
+    ],
+    "objects_are_named": [
+        (_schema("AdminServiceResponse"), lambda node: node["properties"].update(data={"type": "object"})),
+    ],
+    "everything_is_bounded": [
+        (_schema("TicketSubject"), lambda node: node.pop("maxLength")),
+        (_schema("Id"), lambda node: node.pop("maximum")),
+        (_schema("InvoiceLineList"), lambda node: node.pop("maxItems")),
+        (_schema("MoneyNumber"), lambda node: node.update(exclusiveMaximum=True)),
+    ],
+    "only_scalars_without_an_enum_are_nullable": [
+        (_schema("ServiceStatus"), lambda node: node.update(nullable=True)),
+        (_schema("AdminTicket"), lambda node: node.update(nullable=True)),
+    ],
+    "names_are_right": [
+        (
+            lambda document: document["components"]["schemas"],
+            lambda node: node.update(Client={"type": "string"}),
+        ),
+        (_schema("Profile"), lambda node: node["properties"].update(firstName={"type": "string"})),
+    ],
+    "everything_is_described": [
+        (_path("/tickets", "get"), lambda node: node.pop("summary")),
+        (_path("/tickets", "get"), lambda node: node.update(operationId="fetch_tickets")),
+        (_path("/tickets", "get"), lambda node: node.update(operationId="get_ticket")),
+        (_schema("Id"), lambda node: node.pop("description")),
+    ],
+    "examples_are_there_and_valid": [
+        (_schema("Money"), lambda node: node.pop("example")),
+        (_schema("Money"), lambda node: node.update(example="29.999")),
+        (_schema("AdminService"), lambda node: node["example"].pop("status")),
+        (
+            lambda document: document["components"]["responses"]["NotFound"]["content"]["application/json"],
+            lambda node: node["examples"]["client"].update(value={"error": 1}),
+        ),
+    ],
+    "operations_and_functions_match": [
+        (_path("/invoices", "get"), lambda node: node.update(operationId="list_bills")),
+    ],
+    "operations_list_what_they_can_emit": [
+        (_path("/invoices/{id}", "get"), lambda node: node["responses"].pop("404")),
+        (_path("/invoices/{id}/pay", "post"), lambda node: node["responses"].pop("409")),
+        (_path("/tickets", "post"), lambda node: node["responses"].pop("422")),
+        (_path("/services", "get"), lambda node: node["responses"].pop("401")),
+        (_path("/status", "get"), lambda node: node["responses"].update({"418": {"description": "A pot."}})),
+    ],
+    "every_answer_has_a_request_id": [
+        (lambda document: document["components"]["responses"]["NotFound"], lambda node: node.pop("headers")),
+        (
+            lambda document: document["components"]["responses"]["ServiceUnavailable"]["headers"],
+            lambda node: node.pop("Retry-After"),
+        ),
+    ],
+    "enums_are_the_lifecycles": [
+        (_schema("TicketStatus"), lambda node: node["enum"].append("spam")),
+        (_schema("InvoiceStatus"), lambda node: node["enum"].remove("overdue")),
+    ],
+    "error_codes_are_the_servers": [
+        (_schema("ErrorCode"), lambda node: node["enum"].append("TEAPOT")),
+    ],
+    "shared_operations_have_both_branches": [
+        (_schema("TicketAnswer"), lambda node: node["oneOf"].pop()),
+        (_schema("Error"), lambda node: node["oneOf"].pop(0)),
+    ],
+    "scopes_are_said": [
+        (_path("/services", "post"), lambda node: node.pop("x-scope")),
+        (_path("/services", "post"), lambda node: node.update({"x-scope": "services:read"})),
+        (_path("/profile", "get"), lambda node: node.update({"x-scope": "profile:read"})),
+    ],
+    "links_lead_somewhere": [
+        (_path("/services", "post"), lambda node: node["responses"]["201"].pop("links")),
+        (
+            _path("/services", "post"),
+            lambda node: node["responses"]["201"]["links"]["GetService"].update(operationId="get_server"),
+        ),
+    ],
+}
+
+
+class TestRules:
+    @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+    def test_the_contract_keeps_it(self, rule: contract_rules.Rule) -> None:
+        assert list(rule(DOCUMENT)) == []
+
+    @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+    def test_it_bites_on_every_broken_copy(self, rule: contract_rules.Rule) -> None:
+        breaks = BREAKS[rule.__name__]
+        assert breaks
+        for place, damage in breaks:
+            broken = copy.deepcopy(DOCUMENT)
+            damage(place(broken))
+            assert list(rule(broken)), f"a break of {rule.__name__} passes"
+
+    def test_there_is_a_break_for_each_rule(self) -> None:
+        assert set(BREAKS) == {rule.__name__ for rule in RULES}
+
+
+class TestBundle:
+    @pytest.mark.parametrize("audience", [None, "client", "admin"])
+    def test_it_and_its_projections_are_valid_openapi(self, audience: contract.Audience | None) -> None:
+        validate(contract.project(DOCUMENT, audience) if audience else DOCUMENT)
+
+    def test_nothing_in_the_files_is_left_over(self) -> None:
+        used = {name for kind in DOCUMENT["components"].values() for name in kind}
+        files = [PurePosixPath(f"{kind}.yaml") for kind in ("headers", "parameters", "responses")]
+        files += [PurePosixPath("schemas", each.name) for each in (contract.ROOT / "schemas").glob("*.yaml")]
+        assert len(files) > 5
+        for file in files:
+            left = {name for name in contract._read(file) if name not in used}
+            assert not left, f"openapi/{file}: {left}"
+
+    def test_what_is_published_reads_back_as_the_bundle(self) -> None:
+        assert yaml.safe_load(contract.published("json").body) == DOCUMENT
+        assert yaml.safe_load(contract.published("yaml").body) == DOCUMENT
+
+    def test_the_renditions_are_stable(self) -> None:
+        assert contract.render(contract.bundle(), "json") == contract.render(contract.bundle(), "json")
+
+
+class TestProjections:
+    @pytest.mark.parametrize("audience", contract.AUDIENCES)
+    def test_they_hold_what_the_audience_may_call(self, audience: contract.Audience) -> None:
+        projected = {each.id for each in contract.operations(contract.project(DOCUMENT, audience))}
+        assert projected == {each.id for each in contract.operations(DOCUMENT) if audience in each.audiences}
+
+    @pytest.mark.parametrize("audience", contract.AUDIENCES)
+    def test_no_success_and_no_body_is_a_choice_by_dialect(self, audience: contract.Audience) -> None:
+        document = contract.project(DOCUMENT, audience)
+        for where, media in contract_rules.media_types(document):
+            late = where.endswith(("body", "200", "201", "400", "403", "408", "409", "422"))
+            choice = "oneOf" in contract.deref(document, media["schema"])
+            assert not (late and choice), where
+
+    @pytest.mark.parametrize("audience", contract.AUDIENCES)
+    def test_statuses_before_the_credential_keep_both_on_shared_operations(
+        self, audience: contract.Audience
+    ) -> None:
+        document = contract.project(DOCUMENT, audience)
+        operation = document["paths"]["/tickets"]["post"]
+        for status in ("401", "404", "405", "406", "413", "415", "429", "500", "503"):
+            media = contract.deref(document, operation["responses"][status])["content"]["application/json"]
+            assert len(contract.deref(document, media["schema"])["oneOf"]) == 2, status
+
+    def test_the_operators_has_no_422_and_one_bearer(self) -> None:
+        document = contract.project(DOCUMENT, "admin")
+        assert list(document["components"]["securitySchemes"]) == ["adminKey"]
+        assert not any("422" in each.spec["responses"] for each in contract.operations(document))
+
+    def test_the_clients_has_its_bearer_and_api_token(self) -> None:
+        document = contract.project(DOCUMENT, "client")
+        assert set(document["components"]["securitySchemes"]) == {"clientToken", "clientTokenQuery"}
+        names = [each["$ref"] for each in document["paths"]["/services"]["get"].get("parameters", [])]
+        assert names == []
+
+    @pytest.mark.parametrize("audience", contract.AUDIENCES)
+    def test_every_component_is_reached(self, audience: contract.Audience) -> None:
+        document = contract.project(DOCUMENT, audience)
+        text = contract.render(document, "json").body.decode()
+        for kind, definitions in document["components"].items():
+            for name in definitions:
+                assert kind == "securitySchemes" or f'"#/components/{kind}/{name}"' in text, name
+
+    def test_projecting_does_not_change_the_bundle(self) -> None:
+        before = contract.render(DOCUMENT, "json")
+        contract.project(DOCUMENT, "client")
+        assert contract.render(DOCUMENT, "json") == before

@@ -1,0 +1,63 @@
+"""The public operations: the health check, the contract, its page."""
+
+import base64
+import hashlib
+import json
+import re
+from datetime import UTC, datetime
+
+import pytest
+import yaml
+
+from openapi import contract
+from tests.contract_client import DOCUMENT, Api
+from tests.running import Running
+
+
+class TestGetStatus:
+    def test_it_is_the_documented_object(self, nobody: Api, server: Running) -> None:
+        server.clock.fixed = datetime(2024, 1, 15, 12, tzinfo=UTC)
+        expected = {"status": "ok", "version": "1.0", "time": "2024-01-15T12:00:00+00:00"}
+        assert nobody.get("/status").json() == expected
+
+    def test_head_has_the_headers_and_no_body(self, nobody: Api) -> None:
+        got, head = nobody.get("/status"), nobody.request("HEAD", "/status")
+        assert head.content == b""
+        assert head.headers["Content-Length"] == got.headers["Content-Length"]
+
+
+class TestShowContract:
+    @pytest.mark.parametrize("audience", [None, "client", "admin"])
+    @pytest.mark.parametrize("form", ["json", "yaml"])
+    def test_it_is_served_as_it_was_tested(
+        self, nobody: Api, form: str, audience: contract.Audience | None
+    ) -> None:
+        response = nobody.get(f"/openapi.{form}", **({"audience": audience} if audience else {}))
+        read = json.loads if form == "json" else yaml.safe_load
+        assert read(response.content) == (contract.project(DOCUMENT, audience) if audience else DOCUMENT)
+        again = nobody.request(
+            "GET", str(response.request.url), headers={"If-None-Match": response.headers["ETag"]}
+        )
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["ETag"] == response.headers["ETag"]
+
+    def test_an_unknown_audience_is_400(self, nobody: Api) -> None:
+        assert nobody.get("/openapi.json", audience="staff").status_code == 400
+
+
+class TestShowDocs:
+    def test_the_page_names_no_other_address(self, nobody: Api) -> None:
+        response = nobody.get("/docs")
+        assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+        page = re.sub(r"<(script|style)>.*?</\1>", "", response.text, flags=re.DOTALL)
+        assert len(page) < 2_000
+        assert not re.findall(r'(?:src|href)="(?!openapi|data:)', page)
+        assert "connect-src 'self'" in response.headers["Content-Security-Policy"]
+
+    def test_its_policy_admits_its_own_scripts_alone(self, nobody: Api) -> None:
+        response = nobody.get("/docs")
+        scripts = re.findall(r"<script>(.*?)</script>", response.text, re.DOTALL)
+        assert len(scripts) == 2
+        for script in scripts:
+            digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+            assert f"'sha256-{digest}'" in response.headers["Content-Security-Policy"]
