@@ -120,6 +120,8 @@ def _listen(settings: Settings) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        # From here on callers wait instead of being refused, so what is printed next is true.
+        listener.listen(2048)
     except OSError as error:
         raise SettingError(
             f"Cannot listen on {settings.host}:{settings.port} ({error.strerror}); "

@@ -91,7 +91,7 @@ class Plan:
         if given and validator.is_valid(content):
             return []
         if given:
-            return _with_all_missing(validator, content, list(validator.faults(content, "body")))
+            return list(validator.faults(content, "body"))
         if validator.required:
             return list(validator.faults({}, "body"))
         return [Found(fault("body", "", "A body is required; name at least one member to change."))]
@@ -112,17 +112,6 @@ class Plan:
             )
             raise ContractBreach(f"{self.id}: the {status} answer breaks the contract: {faults}")
         return Reply(status, orjson.dumps(content), self.media_type, headers)
-
-
-def _with_all_missing(validator: Validator, content: Any, found: list[Found]) -> list[Found]:
-    """Missing members outrank all other faults, so none may be cut off behind a thousand others."""
-    if isinstance(content, dict) and not any(each.missing for each in found):
-        absent = [name for name in validator.required if name not in content]
-        found += [
-            Found(fault("body", f"/{name}", f"The {name} field is required."), missing=True)
-            for name in absent
-        ]
-    return found
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ from server.errors import Fault, fault
 
 JsonSchema = dict[str, Any]
 
-# The 100 faults that are told are chosen from this many at most: a body of a megabyte may hold a
-# fault in every byte.
-MAX_FAULTS = 1000
+# A body of a megabyte may hold a fault in every byte, and explaining one takes longer than reading it.
+# So only this many entries of each list, and unknown members of each object, are explained at all.
+MAX_EXPLAINED = 101
+MAX_DEPTH = 6
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
@@ -52,17 +53,32 @@ class Validator:
         }
         target = contract.deref(document, schema)
         self.required: tuple[str, ...] = tuple(target.get("required", ()))
+        # Every member that the contract knows anywhere.
+        self.names = frozenset(
+            name for each in document["components"]["schemas"].values() for name in each.get("properties", ())
+        )
         self._compiled = jsonschema_rs.Draft4Validator(self.root, validate_formats=True)
         self.is_valid = self._compiled.is_valid
 
     def faults(self, value: Any, place: str, base: str = "") -> "Iterator[Found]":
         """What is wrong with ``value``, one fault for each place in it."""
         seen: set[str] = set()
-        for error in islice(self._compiled.iter_errors(value), MAX_FAULTS):
+        value = self._cut(value, MAX_DEPTH)
+        for error in self._compiled.iter_errors(value):
             for found in self._explain(error, value, place, base):
                 if found.fault["pointer"] not in seen or found.missing:
                     seen.add(found.fault["pointer"])
                     yield found
+
+    def _cut(self, value: Any, depth: int) -> Any:
+        """A copy with no more in it than is explained; it has the same kinds of faults."""
+        if isinstance(value, list) and depth:
+            return [self._cut(each, depth - 1) for each in value[:MAX_EXPLAINED]]
+        if isinstance(value, dict) and depth:
+            unknown = islice((name for name in value if name not in self.names), MAX_EXPLAINED)
+            kept = {*unknown, *(self.names & value.keys())}
+            return {name: self._cut(each, depth - 1) for name, each in value.items() if name in kept}
+        return value
 
     def _explain(self, error: Any, value: Any, place: str, base: str) -> "Iterator[Found]":
         path = list(error.instance_path)

@@ -1,0 +1,241 @@
+"""The command line and the settings: what works, and one line with exit status 2 for every mistake."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from openapi import contract
+from server.environment import SettingError, read
+from tests.conftest import new_database
+from tests.contract_client import Api
+from tests.running import ADMIN, CLIENT
+
+
+def environment(folder: Path, **settings: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CLOUDARC_")}
+    given = {f"CLOUDARC_{name.upper()}": value for name, value in settings.items()}
+    return kept | {"CLOUDARC_DATA_DIR": str(folder / "var")} | given
+
+
+def command(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "server", *arguments],
+        env=environment(folder, **settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@contextmanager
+def served(folder: Path, *arguments: str, **settings: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server as a user starts it, and its base address; it is stopped by Ctrl-C."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "server", "serve", "--port", "0", *arguments],
+        env=environment(folder, **settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        found = re.fullmatch(r"CloudArc serves (http://\S+)\n", first)
+        assert found, first + process.stdout.read()
+        yield process, found.group(1)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.wait(20)
+        if process.stdout:
+            process.stdout.close()
+
+
+def is_one_line(result: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert result.returncode == 2, result
+    assert result.stdout == ""
+    assert re.fullmatch(r"cloudarc: [^\n]+\n", result.stderr), result.stderr
+    for word in words:
+        assert word in result.stderr
+
+
+class TestServe:
+    def test_the_line_that_it_prints_works(self, tmp_path: Path) -> None:
+        with served(tmp_path) as (process, base):
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(5)]
+            assert f"docs       {base}/docs" in lines[0]
+            curl = lines[4].partition("try")[2].strip()
+            assert curl == f'curl -H "Authorization: Bearer {CLIENT}" {base}/services'
+            api = Api(base, CLIENT)
+            assert api.get("/services").json()["data"][0]["product_name"] == "Business Hosting"
+            api.close()
+
+    def test_what_was_written_is_there_after_a_restart(self, tmp_path: Path) -> None:
+        with served(tmp_path) as (_, base):
+            api = Api(base, ADMIN)
+            assert api.post("/services/1/suspend").status_code == 200
+            api.close()
+        with served(tmp_path) as (_, base):
+            api = Api(base, ADMIN)
+            assert api.get("/services/1").json()["data"]["status"] == "suspended"
+            api.close()
+
+    @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+    def test_stopping_it_leaves_no_process_behind(self, tmp_path: Path, stop: signal.Signals) -> None:
+        with served(tmp_path) as (process, base):
+            httpx.get(f"{base}/status")
+            children = psutil.Process(process.pid).children(recursive=True)
+            process.send_signal(stop)
+            process.wait(15)
+            assert process.stdout is not None
+            assert "Traceback" not in process.stdout.read()
+        assert not psutil.pid_exists(process.pid)
+        assert not [child for child in children if child.is_running()]
+
+    def test_more_workers_serve_one_postgresql(self, tmp_path: Path, postgres: str) -> None:
+        url = new_database("postgresql", tmp_path, postgres)
+        with served(tmp_path, "--workers", "2", database_url=url) as (process, base):
+            with httpx.Client(transport=httpx.HTTPTransport(retries=50)) as http:
+                for _ in range(20):
+                    assert (
+                        http.get(
+                            f"{base}/services", headers={"Authorization": f"Bearer {CLIENT}"}
+                        ).status_code
+                        == 200
+                    )
+            children = psutil.Process(process.pid).children(recursive=True)
+            assert len(children) >= 2
+        # Python's own helper process ends when it notices that its parent has.
+        assert not psutil.wait_procs(children, timeout=5)[1]
+
+    def test_a_port_in_use_is_one_line(self, tmp_path: Path) -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = str(taken.getsockname()[1])
+            is_one_line(command(tmp_path, "serve", "--port", port), port, "CLOUDARC_PORT")
+
+    def test_a_data_directory_that_cannot_be_used_is_one_line(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        result = command(tmp_path, "serve", data_dir=str(tmp_path / "file" / "var"))
+        is_one_line(result, "CLOUDARC_DATA_DIR")
+
+    def test_a_data_directory_that_cannot_be_written_is_one_line(self, tmp_path: Path) -> None:
+        result = command(tmp_path, "serve", data_dir="/proc/1/none")
+        is_one_line(result, "CLOUDARC_DATA_DIR")
+
+    def test_a_database_that_does_not_answer_is_one_line_without_its_password(self, tmp_path: Path) -> None:
+        url = "postgresql+asyncpg://cloudarc:very-secret@127.0.0.1:1/none"
+        result = command(tmp_path, "serve", database_url=url)
+        is_one_line(result, "CLOUDARC_DATABASE_URL")
+        assert "very-secret" not in result.stderr
+
+    def test_a_database_file_that_is_none_is_one_line(self, tmp_path: Path) -> None:
+        file = tmp_path / "text.db"
+        file.write_text("This is no database. " * 100)
+        is_one_line(command(tmp_path, "serve", database_url=f"sqlite:///{file}"), "text.db")
+
+    def test_an_unknown_setting_is_one_line(self, tmp_path: Path) -> None:
+        is_one_line(command(tmp_path, "serve", prot="8080"), "CLOUDARC_PROT")
+
+    def test_production_needs_its_migrations_first(self, tmp_path: Path) -> None:
+        settings = {"environment": "production", "secret_key": "x" * 32}
+        is_one_line(command(tmp_path, "serve", **settings), "migrate")
+
+
+class TestCredentials:
+    def test_production_starts_empty_and_its_first_key_and_token_work(self, tmp_path: Path) -> None:
+        settings = {"environment": "production", "secret_key": "x" * 32}
+        assert command(tmp_path, "migrate", **settings).returncode == 0
+        is_one_line(command(tmp_path, "seed", "--demo", **settings), "Demo")
+        key = command(tmp_path, "key", "create", "--name", "ci", "--scope", "*", **settings)
+        assert re.fullmatch(r"arc_[0-9A-Za-z]{36}\n", key.stdout)
+        assert key.stderr == ""
+        is_one_line(command(tmp_path, "token", "create", "--client", "42", **settings), "client")
+        with served(tmp_path, **settings) as (_, base):
+            for secret, status in ((CLIENT, 401), (ADMIN, 401), (key.stdout.strip(), 200)):
+                response = httpx.get(f"{base}/services", headers={"Authorization": f"Bearer {secret}"})
+                assert response.status_code == status
+
+    def test_a_token_of_a_client_and_a_key_with_scopes_work(self, tmp_path: Path) -> None:
+        assert command(tmp_path, "seed", "--demo").returncode == 0
+        token = command(tmp_path, "token", "create", "--client", "43").stdout.strip()
+        key = command(tmp_path, "key", "create", "--name", "x", "--scope", "tickets:read").stdout.strip()
+        assert token.startswith("cbt_")
+        with served(tmp_path) as (_, base):
+            calls = [(token, "profile", 200), (key, "tickets", 200), (key, "invoices", 403)]
+            for secret, path, status in calls:
+                response = httpx.get(f"{base}/{path}", headers={"Authorization": f"Bearer {secret}"})
+                assert response.status_code == status, path
+
+    def test_an_unknown_scope_is_one_line(self, tmp_path: Path) -> None:
+        command(tmp_path, "migrate")
+        is_one_line(
+            command(tmp_path, "key", "create", "--name", "x", "--scope", "tickets:burn"), "tickets:read"
+        )
+
+
+class TestSpec:
+    @pytest.mark.parametrize("audience", [None, "client", "admin"])
+    @pytest.mark.parametrize("form", ["json", "yaml"])
+    def test_it_prints_what_is_served(
+        self, tmp_path: Path, form: str, audience: contract.Audience | None
+    ) -> None:
+        chosen = ["--audience", audience] if audience else []
+        result = command(tmp_path, "spec", "--format", form, *chosen)
+        assert result.stdout.encode() == contract.published(form, audience).body
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("ENVIRONMENT", "staging"),
+            ("PORT", "70000"),
+            ("PORT", "-1"),
+            ("PORT", "８０"),
+            ("WORKERS", "0"),
+            ("WORKERS", "2"),
+            ("RATE_LIMIT_CLIENT", "many"),
+            ("DATABASE_URL", "mysql://localhost/x"),
+            ("TRUSTED_PROXIES", "10.0.0.0/33"),
+            ("WEBHOOK_WORKER", "on"),
+            ("SECRET_KEY", "short"),
+            ("LOG_FORMAT", "xml"),
+            ("UNKNOWN", "1"),
+        ],
+    )
+    def test_a_wrong_one_is_named(self, name: str, value: str) -> None:
+        with pytest.raises(SettingError, match=f"CLOUDARC_{name}"):
+            read({f"CLOUDARC_{name}": value})
+
+    def test_production_wants_its_secret_key_and_no_private_targets(self) -> None:
+        with pytest.raises(SettingError, match="SECRET_KEY"):
+            read({"CLOUDARC_ENVIRONMENT": "production"})
+        given = {"CLOUDARC_ENVIRONMENT": "production", "CLOUDARC_SECRET_KEY": "x" * 32}
+        for name, value in (("WEBHOOK_PRIVATE_TARGETS", "on"), ("TRUSTED_PROXIES", "*")):
+            with pytest.raises(SettingError, match=name):
+                read(given | {f"CLOUDARC_{name}": value})
+
+    def test_the_defaults_are_the_documented_ones(self) -> None:
+        settings = read({})
+        assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 8080, 1)
+        assert (settings.rate_limit_client, settings.rate_limit_admin, settings.rate_limit_anonymous) == (
+            60,
+            60,
+            10,
+        )
+        assert settings.database_url.startswith("sqlite:////")
+        assert settings.database_url.endswith("/var/cloudarc.db")
