@@ -222,9 +222,20 @@ def _enter_transaction() -> None:
 # --- SQLite ------------------------------------------------------------------------------------------
 
 
+# Somebody else's lock, a disk that is full, gone or read-only. Everything else is a fault of ours.
+SQLITE_PASSING = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+}
+
+
 def _sqlite_failure(error: sqlite3.Error) -> Exception:
-    """Locks, a full disk and the like pass; everything else is a fault of ours."""
-    return Unavailable() if isinstance(error, sqlite3.OperationalError) else error
+    # The low byte of a code is its kind.
+    return Unavailable() if getattr(error, "sqlite_errorcode", 0) & 0xFF in SQLITE_PASSING else error
 
 
 class SQLiteConnection(Connection):

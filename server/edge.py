@@ -56,8 +56,7 @@ class Edge:
 
     async def _serve(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
         call.match = match = self.routes.match(scope.get("raw_path") or scope["path"].encode())
-        plan = match.plan(scope["method"]) if match else None
-        if plan is not None and plan.public:
+        if match is not None and match.public:
             call.dialect = ClientDialect
         else:
             await self._find_caller(call, scope)

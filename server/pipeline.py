@@ -131,11 +131,13 @@ class Match:
         return self.plans.get("get" if method == "HEAD" else method.lower())
 
     @property
+    def public(self) -> bool:
+        return all(each.public for each in self.plans.values())
+
+    @property
     def only_dialect(self) -> type[Dialect] | None:
-        """The dialect of a path that one kind of caller alone can use; public ones speak the client's."""
-        kinds = {
-            kind for each in self.plans.values() for kind in (["client"] if each.public else each.audiences)
-        }
+        """The dialect of a path that one kind of caller alone can use."""
+        kinds = {kind for each in self.plans.values() for kind in each.audiences}
         return security.DIALECTS[kinds.pop()] if len(kinds) == 1 else None
 
 
