@@ -19,7 +19,8 @@ PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <link rel="icon" href="data:,">
-<style>{style}</style>
+<style>{style}
+body {{ margin: 0 }}</style>
 </head>
 <body>
 <main id="docs">The contract is being loaded. It can also be read as <a href="openapi.json">JSON</a>

@@ -99,10 +99,10 @@ class Plan:
     def reply(self, answer: Any, dialect: str) -> Reply:
         """What a handler answered, judged by the contract and serialised. Raises ContractBreach."""
         content, status, *rest = answer
-        headers = rest[0] if rest else {}
         if isinstance(content, contract.Rendition):
             content_type = CONTENT_TYPES.get(self.media_type, self.media_type)
-            return Reply(status, content.body, content_type, {"ETag": content.etag, **content.headers})
+            headers = {"ETag": content.etag, "Cache-Control": "no-cache", **content.headers}
+            return Reply(status, content.body, content_type, headers)
         if (status, dialect) not in self.answers:
             raise ContractBreach(f"{self.id}: the contract does not list {status} for {dialect}")
         validator = self.answers[status, dialect]
@@ -111,7 +111,7 @@ class Plan:
                 [each.fault for each in validator.faults(content, "body")] if validator else "not its dialect"
             )
             raise ContractBreach(f"{self.id}: the {status} answer breaks the contract: {faults}")
-        return Reply(status, orjson.dumps(content), self.media_type, headers)
+        return Reply(status, orjson.dumps(content), self.media_type, rest[0] if rest else {})
 
 
 @dataclass(frozen=True)
