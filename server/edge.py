@@ -2,7 +2,6 @@
 
 import logging
 import re
-import secrets
 import time
 from collections.abc import MutableMapping
 from typing import Any
@@ -15,11 +14,11 @@ from server import security
 from server.errors import Problem, as_problem, body_of, fault, invalid
 from server.logs import log_call
 from server.pipeline import Clock, Match, Routes
-from server.transport import Call, Disconnected, Reply, header, send_reply
+from server.transport import Call, Disconnected, Reply, header, request_id, send_reply
 
 logger = logging.getLogger("cloudarc")
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 
 SAFETY = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 
@@ -37,9 +36,7 @@ class Edge:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = header(scope, b"x-request-id")
-        well_formed = len(given) == 1 and REQUEST_ID.fullmatch(given[0])
-        call = Call(given[0] if well_formed else secrets.token_hex(8), time.perf_counter())
+        call = Call(request_id(scope["headers"]), time.perf_counter())
         scope.setdefault("extensions", {})["cloudarc"] = call
         marked = _marked(call, send)
         try:
@@ -60,8 +57,11 @@ class Edge:
             call.dialect = ClientDialect
         else:
             await self._find_caller(call, scope)
-        if scope["http_version"] == "1.1" and len(header(scope, b"host")) != 1:
-            raise invalid(fault("header", "/Host", "The Host header is required, once."))
+        hosts = header(scope, b"host")
+        if (len(hosts) != 1 and (hosts or scope["http_version"] == "1.1")) or not all(
+            map(HOST.fullmatch, hosts)
+        ):
+            raise invalid(fault("header", "/Host", "The Host header is required, once, and names a host."))
         await self.app(scope, receive, send)
 
     async def _find_caller(self, call: Call, scope: Scope) -> None:

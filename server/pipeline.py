@@ -145,7 +145,7 @@ class Routes:
     """The paths of the contract, found by the segments of a raw path."""
 
     def __init__(self, base_path: str) -> None:
-        self.prefix = base_path.encode()
+        self.base = tuple(base_path.split("/")[1:])
         self.fixed: dict[tuple[str, ...], dict[str, Plan]] = {}
         self.open: list[tuple[tuple[str | None, ...], dict[str, Plan]]] = []
 
@@ -162,10 +162,12 @@ class Routes:
 
     def match(self, raw_path: bytes) -> Match | None:
         """The path's plans and the texts of its parameters, or None."""
-        if not raw_path.startswith(self.prefix + b"/"):
-            return None
         # Split before decoding, so that %2F stays inside its segment.
-        parts = tuple(_segment(part) for part in raw_path[len(self.prefix) + 1 :].split(b"/"))
+        nothing, *segments = raw_path.split(b"/")
+        parts = tuple(_segment(part) for part in segments)
+        if nothing or parts[: len(self.base)] != self.base:
+            return None
+        parts = parts[len(self.base) :]
         plans = self.fixed.get(parts)
         if plans is not None:
             return Match(plans, ())

@@ -1,6 +1,7 @@
 """uvicorn's HTTP protocol with deadlines for reading, a limit for headers, and the rule for h2c."""
 
 import asyncio
+import re
 import time
 from typing import Any
 
@@ -9,12 +10,14 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from handlers.dialects import AdminDialect
 from server.errors import Problem, body_of, fault, invalid
-from server.transport import deadline
+from server.transport import BROKEN, MAX_DROPPED, deadline, request_id
 
 MAX_HEAD = 64 * 1024
 """How many bytes the request line and the headers may have together."""
 
 UPGRADE_HEADERS = {b"upgrade", b"connection", b"http2-settings"}
+
+ABSOLUTE_WITHOUT_PATH = re.compile(rb"^[a-zA-Z]+://[^/?#]+(?=[?#]|$)")
 
 
 class Protocol(HttpToolsProtocol):
@@ -27,10 +30,13 @@ class Protocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # uvicorn's own log would show query strings, and with them tokens.
+        self.access_log = False
         self.reading_since: float | None = None
         self.received = 0
         self.head = 0
         self.head_complete = False
+        self.in_body = False
         self.watch: asyncio.TimerHandle | None = None
         self.without_upgrade: bytes | None = None
 
@@ -79,20 +85,40 @@ class Protocol(HttpToolsProtocol):
         if self.reading_since is None:
             self._start_watch()
         self.received += len(data)
+        going_on = self.in_head
         try:
             self.parser.feed_data(data)
+            # The parser tells of a line when it has the whole of it; one without an end counts as well.
+            if going_on and self.in_head:
+                self._count(len(data))
+        except ValueError:
+            self._bad_request()
+            return
         except httptools.HttpParserUpgrade as upgrade:
             self._go_on_without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._bad_request()
+        if self.in_body and self.received > MAX_DROPPED and self.cycle and self.cycle.response_complete:
+            self.transport.close()
+
+    @property
+    def in_head(self) -> bool:
+        """Whether a request has begun whose headers have not ended."""
+        return self.reading_since is not None and not self.head_complete
 
     def _bad_request(self) -> None:
-        if self.cycle is not None and not self.cycle.response_complete:
-            # An answer is being made; a 400 now would be taken for it. Close after it instead.
+        answered = self.cycle is None or self.cycle.response_complete
+        if not answered:
+            # Answers to what came before are being made, and a 400 now would be taken for one of
+            # them. The last of them ends the connection.
             self.cycle.keep_alive = False
-            self.pipeline.clear()
             self.flow.pause_reading()
             self._stop_watch()
+            if self.in_body:
+                self.cycle.scope["state"][BROKEN] = True
+                self.cycle.message_event.set()
+        elif self.in_body:
+            self.transport.close()
         elif self.head > MAX_HEAD:
             self._refuse(
                 invalid(
@@ -104,7 +130,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.head, self.head_complete = 0, False
+        self.head, self.head_complete, self.in_body = 0, False, False
         if self.reading_since is None:
             self._start_watch()
 
@@ -114,7 +140,9 @@ class Protocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value) + 4)
-        super().on_header(name, value)
+        # What comes behind a body is a trailer: it must not become a header, let alone a credential.
+        if not self.head_complete:
+            super().on_header(name, value)
 
     def _count(self, size: int) -> None:
         self.head += size
@@ -122,19 +150,29 @@ class Protocol(HttpToolsProtocol):
             raise ValueError("the headers are too large")
 
     def on_headers_complete(self) -> None:
-        self.head_complete = True
+        version = self.parser.get_http_version()
+        if version not in ("0.9", "1.0", "1.1") or b"#" in self.url:
+            raise ValueError("this is not HTTP/1.1")
+        if version == "1.0":
+            self.expect_100_continue = False
+        codings = [value for name, value in self.headers if name == b"transfer-encoding"]
+        if codings and not codings[-1].lower().rstrip().endswith(b"chunked"):
+            raise ValueError("a body without an end")
+        self.url = ABSOLUTE_WITHOUT_PATH.sub(rb"\g<0>/", self.url)
+        if self.parser.get_method() == b"CONNECT":
+            raise ValueError("this is no proxy")
         if self.parser.should_upgrade():
-            if self.parser.get_method() == b"CONNECT":
-                raise ValueError("this is no proxy")
             self.without_upgrade = self._head_without_upgrade()
-            return
-        super().on_headers_complete()
+        else:
+            super().on_headers_complete()
+        self.head_complete = self.in_body = True
 
     def on_body(self, body: bytes) -> None:
         if self.without_upgrade is None:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self.in_body = False
         if self.without_upgrade is None:
             self._stop_watch()
             super().on_message_complete()
@@ -142,7 +180,8 @@ class Protocol(HttpToolsProtocol):
     # --- h2c ---
 
     def _head_without_upgrade(self) -> bytes:
-        lines = [b"%s %s HTTP/1.1" % (self.parser.get_method(), self.url)]
+        version = self.parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
         kept = [(name, value) for name, value in self.headers if name not in UPGRADE_HEADERS]
         if any(name == b"connection" and b"close" in value.lower() for name, value in self.headers):
             kept.append((b"connection", b"close"))
@@ -175,7 +214,7 @@ class Protocol(HttpToolsProtocol):
             b"content-length: %d\r\n" % len(body),
             b"cache-control: no-store\r\n",
             b"x-content-type-options: nosniff\r\n",
-            b"x-request-id: %016x\r\n" % (time.time_ns() & 0xFFFFFFFFFFFFFFFF),
+            b"x-request-id: %s\r\n" % request_id(self.headers or ()).encode(),
             b"connection: close\r\n\r\n",
         ]
         self.transport.write(b"".join([STATUS_LINE[problem.status], *lines, body]))

@@ -13,8 +13,8 @@ from persistence import api_keys, credentials, tokens
 from persistence.database import Connection
 from server.errors import Problem
 
-BEARER = re.compile(r"bearer +([\x21-\x7e]{1,200})", re.IGNORECASE)
-SECRET = re.compile(r"[\x21-\x7e]{1,200}")
+BEARER = re.compile(r"bearer +([\x21-\x7e]+)", re.IGNORECASE)
+SECRET = re.compile(r"[\x21-\x7e]+")
 
 DIALECTS: dict[str, type[Dialect]] = {"client": ClientDialect, "admin": AdminDialect}
 PREFIXES: dict[str, type[Dialect]] = {"cbt_": ClientDialect, "arc_": AdminDialect}

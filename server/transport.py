@@ -2,8 +2,9 @@
 
 import asyncio
 import re
+import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from handlers.caller import Caller
 from handlers.dialects import AdminDialect, Dialect
-from server.errors import Problem
+from server.errors import Problem, fault, invalid
 
 if TYPE_CHECKING:
     from server.pipeline import Match
@@ -24,6 +25,10 @@ MAX_DROPPED = 64 * MAX_BODY
 READ_SECONDS = 5.0
 READ_RATE = 32 * 1024
 """A request may take 5 seconds, and one more for every 32 KiB that have come."""
+
+
+BROKEN = "cloudarc.broken"
+"""Stands in the scope's state where the rest of a body turned out not to be HTTP."""
 
 
 @dataclass(slots=True)
@@ -54,6 +59,16 @@ def call_of(scope: Scope) -> Call:
     """The Call that the edge put into the scope."""
     call: Call = scope["extensions"]["cloudarc"]
     return call
+
+
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The caller's own ``X-Request-Id`` where it is well-formed, else a new one."""
+    given = [value for name, value in headers if name == b"x-request-id"]
+    well_formed = len(given) == 1 and REQUEST_ID.fullmatch(given[0])
+    return given[0].decode() if well_formed else secrets.token_hex(8)
 
 
 def header(scope: Scope, name: bytes) -> list[str]:
@@ -100,6 +115,8 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
                 message: Any = await receive()
         except TimeoutError:
             raise Problem(408, "The request did not arrive in time.", close=True) from None
+        if scope.get("state", {}).get(BROKEN):
+            raise invalid(fault("body", "", "The request is not valid HTTP."))
         if message["type"] == "http.disconnect":
             raise Disconnected
         chunk = message.get("body", b"")
@@ -126,7 +143,9 @@ _CHARSET = re.compile(r"""charset\s*=\s*"?utf-?8"?""", re.IGNORECASE)
 def is_json(scope: Scope) -> bool:
     """Whether the body says that it is JSON in UTF-8, and not packed."""
     types = header(scope, b"content-type")
-    if len(types) != 1 or any(value.lower() != "identity" for value in header(scope, b"content-encoding")):
+    packed = [value for value in header(scope, b"content-encoding") if value.lower() != "identity"]
+    packed += [value for value in header(scope, b"transfer-encoding") if value.lower() != "chunked"]
+    if len(types) != 1 or packed:
         return False
     media, *parameters = [part.strip() for part in types[0].split(";")]
     charsets = [part for part in parameters if part.lower().replace(" ", "").startswith("charset=")]

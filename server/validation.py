@@ -177,16 +177,24 @@ def _constant(_: str) -> NoReturn:
     raise BadJson("The body is not valid JSON: NaN and Infinity are not numbers there.")
 
 
+HUGE, TINY = Decimal("1e40"), Decimal("1e-40")
+"""Beyond every bound of the contract, and cheap to hold, unlike an integer of a million digits."""
+
+
 def _integer(text: str) -> int | Decimal:
-    # Far beyond every bound of the contract, and cheap to hold, unlike an integer of a million digits.
-    return int(text) if len(text) <= 40 else Decimal("1e40").copy_sign(-1 if text[0] == "-" else 1)
+    return int(text) if len(text) <= 40 else HUGE
 
 
 def _number(text: str) -> Decimal:
     if len(text) > 400:
         raise BadJson("The body has a number of more than 400 characters.")
     value = Decimal(text)
-    return value if abs(value.adjusted()) < 400 else Decimal("1e40")
+    if not value:
+        return Decimal("0.0")
+    if abs(value.adjusted()) > 40:
+        return (HUGE if value.adjusted() > 0 else TINY).copy_sign(value)
+    # An integer is written without a point and an exponent, so 1e2 must not look like one.
+    return value if "." in f"{value:f}" else Decimal(f"{value:f}.0")
 
 
 _decoder = json.JSONDecoder(

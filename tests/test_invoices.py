@@ -73,6 +73,8 @@ class TestMoney:
             "29.9900000000000000000000001",
             "99999999.990000001",
             "1e-3",
+            "1e-999999999",
+            "1e999999999",
             "1e999",
             "NaN",
         ],
@@ -86,7 +88,15 @@ class TestMoney:
         assert server.inside(lambda db: db.one(making_count())) == before
 
     @pytest.mark.parametrize(
-        ("text", "expected"), [("1e2", "100.00"), ("-0.0", "0.00"), ("2.50", "2.50"), ("5.0E-1", "0.50")]
+        ("text", "expected"),
+        [
+            ("1e2", "100.00"),
+            ("-0.0", "0.00"),
+            ("2.50", "2.50"),
+            ("5.0E-1", "0.50"),
+            ("0e-999999999", "0.00"),
+            ("0e9", "0.00"),
+        ],
     )
     def test_numbers_are_judged_by_their_value(self, admin: Api, text: str, expected: str) -> None:
         response = raw_amount(admin, text)

@@ -1,0 +1,220 @@
+"""Paths, ids and query strings."""
+
+from tests.raw.row import Row
+from tests.raw.wire import ECHO, get, raw, send
+from tests.running import ADMIN, CLIENT
+
+# Neither a redirect nor a guess: what is not written as the contract writes it is not there.
+NOWHERE = [
+    "/",
+    "",
+    "/tickets/",
+    "/tickets//",
+    "//tickets",
+    "/./tickets",
+    "/x/../tickets",
+    "/tickets/../tickets",
+    "/tickets/15/",
+    "/tickets//reply",
+    "/tickets/15/close/",
+    "/Tickets",
+    "/tickets.json",
+    "/tickets;v=1",
+    "/tickets%20",
+    "/tickets%00",
+    "/tickets%ff",
+    "/tickets%2F",
+    "/tickets%2F15",
+    "/tickets%3Fpage=1",
+    "/t%C3%A4st",
+    "/%F0%9F%98%80",
+    "/%EF%BC%8E%EF%BC%8E/tickets",
+    f"/{ECHO}",
+]
+
+# 15 in digits that are no ASCII, percent-encoded: full-width, Arabic-Indic.
+BAD_IDS = [
+    "0",
+    "-0",
+    "-1",
+    "+1",
+    "%2B1",
+    "01",
+    "015",
+    "1_0",
+    "1.0",
+    "1.",
+    "1e3",
+    "0x1",
+    "9007199254740992",
+    "9223372036854775808",
+    "18446744073709551617",
+    "1" * 5000,
+    "-" + "1" * 5000,
+    "%EF%BC%91%EF%BC%95",
+    "%D9%A1%D9%A5",
+    "%C2%B2",
+    "15%20",
+    "%2015",
+    "15%0A",
+    "15%00",
+    "%00",
+    "%ff",
+    "%2F",
+    "15%2Freply",
+    "%",
+    "%zz",
+    "..",
+    ".",
+    "NaN",
+    "true",
+    "null",
+    "%7B%7D",
+    ECHO,
+    "15%27%20OR%201=1",
+]
+
+BAD_QUERIES = [
+    ("page=1&page=2", "/page"),
+    ("page=1&page=1", "/page"),
+    ("limit=1&page=1&limit=", "/limit"),
+    (f"{ECHO}=1", None),
+    (f"page=1&x={ECHO}", "/x"),
+    ("PAGE=1", "/PAGE"),
+    ("page%5B%5D=1", ""),
+    ("%00=1", ""),
+    ("=1", ""),
+    ("page=", "/page"),
+    ("page", "/page"),
+    ("page=0", "/page"),
+    ("page=-1", "/page"),
+    ("page=+1", "/page"),
+    ("page=%2B1", "/page"),
+    ("page=01", "/page"),
+    ("page=1_0", "/page"),
+    ("page=1.0", "/page"),
+    ("page=1e3", "/page"),
+    ("page=9007199254740992", "/page"),
+    ("page=" + "1" * 5000, "/page"),
+    ("page=%EF%BC%91", "/page"),
+    ("page=%", "/page"),
+    ("page=%ff", ""),
+    ("page=1;limit=2", "/page"),
+    ("limit=101", "/limit"),
+    ("status=%00", "/status"),
+    ("status=unpaid%00", "/status"),
+    (f"status={ECHO}", "/status"),
+    ("status=Unpaid", "/status"),
+    ("&".join(["page=1"] * 101), ""),
+]
+
+ROWS = [
+    *[Row(f"{path or 'no path'} is nowhere", get(path), 404, "admin") for path in NOWHERE],
+    *[
+        Row(f"{path or 'no path'} is nowhere for a client", get(path, CLIENT), 404, "client")
+        for path in ("/", "", "/tickets/", "//tickets", "/tickets/15/", "/tickets%2F15", f"/{ECHO}")
+    ],
+    Row("a path of 10,000 segments is nowhere", get("/tickets" + "/15" * 10_000), 404, "admin"),
+    Row("the root is nowhere", raw("GET", "/"), 404, "admin"),
+    Row(
+        "a target that could be an address is nowhere", raw("GET", "//localhost/api/v1/status"), 404, "admin"
+    ),
+    Row("a path beside the base path is nowhere", raw("GET", "/api/v10/status"), 404, "admin"),
+    Row("the base path in capitals is nowhere", raw("GET", "/API/v1/status"), 404, "admin"),
+    Row("a path in raw UTF-8 is refused", get("/t\u00e4st".encode()), 400, "admin", "closed"),
+    Row("nothing is written where nothing is", send("/tickets/", CLIENT, '{"subject":"A"}'), 404, "client"),
+    *[
+        Row(
+            f"the id {text[:24]} is refused",
+            get(f"/tickets/{text}", CLIENT),
+            400,
+            "client",
+            at=("path", "/id"),
+        )
+        for text in BAD_IDS
+    ],
+    *[
+        Row(
+            f"the id {text[:24]} is refused to a verb",
+            raw("POST", f"/api/v1/invoices/{text}/pay", f"Authorization: Bearer {ADMIN}"),
+            400,
+            "admin",
+            at=("path", "/id"),
+        )
+        for text in (
+            "0",
+            "-1",
+            "+1",
+            "01",
+            "1_0",
+            "1.0",
+            "9007199254740992",
+            "1" * 5000,
+            "%00",
+            "%ff",
+            "%2F",
+            ECHO,
+        )
+    ],
+    Row("a malformed id without a credential is 401", get("/tickets/x"), 401, "admin"),
+    Row("the largest id is 404", get("/tickets/9007199254740991", CLIENT), 404, "client"),
+    Row("the largest id is 404 to the operator", get("/invoices/9007199254740991", ADMIN), 404, "admin"),
+    Row("an id in percent-encoded digits works", get("/tickets/%31%35", CLIENT), 200),
+    Row("a name in percent-encoded letters works", get("/%74ickets/15", CLIENT), 200),
+    *[
+        Row(
+            f"the query {query[:30]} is refused",
+            get(f"/invoices?{query}", ADMIN),
+            400,
+            "admin",
+            at=None if pointer is None else ("query", pointer),
+        )
+        for query, pointer in BAD_QUERIES
+    ],
+    Row(
+        "a repeated parameter is refused to a client",
+        get("/invoices?page=1&page=1", CLIENT),
+        400,
+        "client",
+        at=("query", "/page"),
+    ),
+    Row("an unknown parameter is refused to a client", get(f"/tickets?{ECHO}=1", CLIENT), 400, "client"),
+    Row(
+        "the operator's parameter is unknown to a client",
+        get("/invoices?client_id=42", CLIENT),
+        400,
+        "client",
+        at=("query", "/client_id"),
+    ),
+    Row(
+        "an unknown parameter of a public path is refused",
+        get("/status?x=1", None),
+        400,
+        "client",
+        at=("query", "/x"),
+    ),
+    Row(
+        "an unknown parameter of the contract is refused",
+        get("/openapi.json?audience=nobody"),
+        400,
+        "client",
+        at=("query", "/audience"),
+    ),
+    Row("an unknown parameter without a credential is 401", get("/tickets?x=1"), 401, "admin"),
+    Row(
+        "an unknown parameter of a POST writes nothing",
+        send("/tickets?x=1", CLIENT, '{"subject":"A","message":"B","department_id":1}'),
+        400,
+        "client",
+        at=("query", "/x"),
+    ),
+    Row(
+        "a query in raw UTF-8 is refused",
+        get("/invoices?status=\u00fc".encode(), ADMIN),
+        400,
+        "admin",
+        "closed",
+    ),
+    Row("an empty query works", get("/invoices?", CLIENT), 200),
+    Row("a parameter in percent-encoded letters works", get("/invoices?p%61ge=%31", CLIENT), 200),
+]
