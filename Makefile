@@ -22,7 +22,7 @@ run: $(SETUP) ## serve http://127.0.0.1:8080 with demo data
 	@exec $(BIN)/python -m server serve
 
 test: $(SETUP) ## run the whole suite, on SQLite and PostgreSQL
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: $(SETUP) ## judge format, lint, types, imports and contract; write nothing
 	$(BIN)/ruff format --check .

@@ -30,9 +30,6 @@ from tests.raw.test_rows import ROWS
 from tests.raw.wire import Wire
 from tests.running import ADMIN, CLIENT, Clock, Running, serving
 
-# One worker runs them all, in their order: the last test looks at what the others saw.
-pytestmark = pytest.mark.xdist_group("oracle")
-
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 
 
@@ -409,6 +406,6 @@ class TestRaw:
 
 class TestNames:
     def test_most_is_the_same_and_every_difference_was_seen(self) -> None:
-        """A name that nothing bears any more is to be taken off the list."""
+        """A name that nothing bears any more is to be taken off the list. It runs last in this file."""
         assert set(SEEN) == {None, *DIFFERENCES}
         assert SEEN[None] > 2 * (sum(SEEN.values()) - SEEN[None])
