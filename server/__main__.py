@@ -13,7 +13,8 @@ from uvicorn.supervisors import Multiprocess
 
 from openapi import contract
 from persistence import api_keys, credentials, demo, migrations, tokens
-from persistence.database import Connection, Database, connect
+from persistence.database import Connection, Database
+from persistence.engines import connect
 from persistence.errors import Refusal, StartError
 from server import app, environment, logs
 from server.environment import SettingError, Settings

@@ -16,7 +16,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from openapi import contract
-from persistence.database import Database, connect
+from persistence.database import Database
+from persistence.engines import connect
 from server import environment, logs
 from server.edge import Edge
 from server.environment import Settings

@@ -24,7 +24,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from handlers.dialects import ClientDialect
 from openapi import contract
-from persistence.database import Database, SQLite, SQLiteWriting, Transaction
+from persistence.database import Database, Transaction
+from persistence.engines import SQLite, SQLiteWriting
 from server.app import finder
 from server.edge import Edge
 from server.errors import Problem

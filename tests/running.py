@@ -14,7 +14,8 @@ from starlette.types import ASGIApp
 
 from openapi import contract
 from persistence import demo, migrations
-from persistence.database import Base, Connection, Database, connect
+from persistence.database import Base, Connection, Database
+from persistence.engines import connect
 from server import app
 from server.edge import Edge
 from server.protocol import Protocol

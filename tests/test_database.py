@@ -15,8 +15,9 @@ from sqlalchemy import create_engine, insert, select, update
 from sqlalchemy.engine import make_url
 
 from persistence import demo, migrations
-from persistence.database import Base, Database, Prepared, connect
+from persistence.database import Base, Database, Prepared
 from persistence.departments import TABLE, Department
+from persistence.engines import connect
 from persistence.errors import Conflict, StartError, Unavailable
 from persistence.invoices import Invoice, InvoiceLine, Payment
 from tests.conftest import new_database
@@ -146,7 +147,7 @@ class TestWaiting:
     def test_a_writer_becomes_unavailable_and_reading_goes_on(
         self, run: Run, url: str, backend: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("persistence.database.LOCK_SECONDS", 1)
+        monkeypatch.setattr("persistence.engines.LOCK_SECONDS", 1)
 
         async def work(database: Database) -> list[str]:
             async with database.transaction() as db:

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 
 from openapi import contract
 from persistence import demo, migrations
-from persistence.database import SQLite
+from persistence.engines import SQLite
 from server import app
 from server.validation import BadJson, parse_json
 from tests.contract_client import DOCUMENT, find

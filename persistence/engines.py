@@ -1,0 +1,366 @@
+"""The two engines behind ``Database``: SQLite by sqlite3, PostgreSQL by asyncpg.
+
+``commit`` stands in this module only.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any
+
+import asyncpg
+from sqlalchemy.dialects import sqlite as sqlite_dialect
+from sqlalchemy.dialects.postgresql import asyncpg as postgresql_dialect
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.sql.elements import ClauseElement
+
+from persistence.database import Connection, Database, Prepared, Row, Transaction
+from persistence.errors import StartError, Unavailable
+
+LOCK_SECONDS = 5
+"""How long a statement waits for somebody else's lock before it is Unavailable."""
+
+
+def connect(url: str) -> Database:
+    """The Database at ``sqlite:///path`` or ``postgresql+asyncpg://…``. Raises StartError."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        return SQLite(parsed.database)
+    if parsed.get_backend_name() == "postgresql":
+        return PostgreSQL(parsed)
+    raise StartError(
+        "CLOUDARC_DATABASE_URL: use sqlite:///path/to/file.db or postgresql+asyncpg://user:password@host/name."
+    )
+
+
+_inside: ContextVar[bool] = ContextVar("inside a transaction", default=False)
+
+
+def _enter_transaction() -> None:
+    if _inside.get():
+        raise RuntimeError("a transaction inside a transaction would wait for itself")
+    _inside.set(True)
+
+
+# --- SQLite ------------------------------------------------------------------------------------------
+
+
+# Somebody else's lock, a disk that is full, gone or read-only. Everything else is a fault of ours.
+SQLITE_PASSING = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+}
+
+
+def _sqlite_failure(error: sqlite3.Error) -> Exception:
+    # The low byte of a code is its kind.
+    return Unavailable() if getattr(error, "sqlite_errorcode", 0) & 0xFF in SQLITE_PASSING else error
+
+
+class SQLiteConnection(Connection):
+    """Statements run on the event loop itself: they take microseconds, a change of thread takes more."""
+
+    def __init__(self, database: "SQLite", raw: sqlite3.Connection) -> None:
+        self.database = database
+        self.raw = raw
+
+    def _execute(self, prepared: Prepared, params: Mapping[str, Any]) -> sqlite3.Cursor:
+        try:
+            return self.raw.execute(prepared.sql, prepared.values(params))
+        except sqlite3.Error as error:
+            raise _sqlite_failure(error) from error
+
+    async def all(self, statement: ClauseElement, **params: Any) -> list[Row]:
+        prepared = self.database.prepare(statement)
+        return prepared.rows(self._execute(prepared, params).fetchall())
+
+    async def run(self, statement: ClauseElement, **params: Any) -> int:
+        return self._execute(self.database.prepare(statement), params).rowcount
+
+    async def many(self, statement: ClauseElement, rows: Sequence[Mapping[str, Any]]) -> None:
+        prepared = self.database.prepare(statement)
+        try:
+            self.raw.executemany(prepared.sql, [prepared.values(each) for each in rows])
+        except sqlite3.Error as error:
+            raise _sqlite_failure(error) from error
+
+
+class SQLiteReading(Transaction):
+    def __init__(self, connection: SQLiteConnection) -> None:
+        self.connection = connection
+
+    async def __aenter__(self) -> Connection:
+        return self.connection
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+
+class SQLiteWriting(Transaction):
+    """One writer at a time: the lock keeps the process's own, BEGIN IMMEDIATE those of other processes."""
+
+    def __init__(self, database: "SQLite") -> None:
+        self.database = database
+
+    async def __aenter__(self) -> Connection:
+        _enter_transaction()
+        try:
+            await self.database.lock.acquire()
+        except BaseException:
+            _inside.set(False)
+            raise
+        raw = self.database.writer.raw
+        try:
+            try:
+                raw.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                await self._finish(self._begin_patiently)
+        except BaseException as error:
+            self._release()
+            if isinstance(error, sqlite3.Error):
+                raise _sqlite_failure(error) from error
+            raise
+        return self.database.writer
+
+    def _begin_patiently(self) -> None:
+        raw = self.database.writer.raw
+        raw.execute(f"PRAGMA busy_timeout={LOCK_SECONDS * 1000}")
+        try:
+            raw.execute("BEGIN IMMEDIATE")
+        finally:
+            raw.execute("PRAGMA busy_timeout=0")
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                await self._finish(self._commit)
+        except sqlite3.Error as failure:
+            raise _sqlite_failure(failure) from failure
+        finally:
+            self._release()
+
+    def _commit(self) -> None:
+        # COMMIT waits for the disk, so it is the one thing that always runs in a thread.
+        self.database.writer.raw.execute("COMMIT")
+
+    async def _finish(self, work: Callable[[], None]) -> None:
+        """Run ``work`` in a thread to its end, even if the caller is cancelled meanwhile."""
+        future = asyncio.get_running_loop().run_in_executor(None, work)
+        try:
+            await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise
+
+    def _release(self) -> None:
+        try:
+            if self.database.writer.raw.in_transaction:
+                self.database.writer.raw.execute("ROLLBACK")
+        finally:
+            self.database.lock.release()
+            _inside.set(False)
+
+
+class SQLite(Database):
+    """A file, opened once for reading and once for writing."""
+
+    dialect = sqlite_dialect.dialect(paramstyle="qmark")
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+        self.lock = asyncio.Lock()
+
+    async def open(self) -> None:
+        try:
+            self.writer = SQLiteConnection(self, self._open())
+            self.reader = SQLiteConnection(self, self._open())
+            self.reader.raw.execute("PRAGMA query_only=ON")
+        except sqlite3.Error as error:
+            raise StartError(f"The database {self.path} cannot be opened: {error}.") from error
+
+    def _open(self) -> sqlite3.Connection:
+        raw = sqlite3.connect(self.path, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False)
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=0"):
+            raw.execute(f"PRAGMA {pragma}")
+        return raw
+
+    async def close(self) -> None:
+        self.reader.raw.close()
+        self.writer.raw.close()
+
+    def reading(self) -> Transaction:
+        return SQLiteReading(self.reader)
+
+    def transaction(self) -> Transaction:
+        return SQLiteWriting(self)
+
+
+# --- PostgreSQL --------------------------------------------------------------------------------------
+
+# Lock time-outs, deadlocks and serialisation failures, a backend or server that goes, too many clients.
+PASSING = {"55P03", "40P01", "40001", "57P01", "57P02", "57P03", "57014", "53100", "53200", "53300", "25006"}
+
+
+def _postgresql_failure(error: Exception) -> Exception:
+    if isinstance(error, asyncpg.PostgresError):
+        code = error.sqlstate or ""
+        return Unavailable() if code in PASSING or code.startswith("08") else error
+    return Unavailable() if isinstance(error, asyncpg.InterfaceError | OSError | TimeoutError) else error
+
+
+FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+
+
+class PostgreSQLConnection(Connection):
+    def __init__(self, database: "PostgreSQL", raw: Any) -> None:
+        self.database = database
+        self.raw = raw
+
+    async def all(self, statement: ClauseElement, **params: Any) -> list[Row]:
+        prepared = self.database.prepare(statement)
+        try:
+            return prepared.rows(await self.raw.fetch(prepared.sql, *prepared.values(params)))
+        except FAILURES as error:
+            raise _postgresql_failure(error) from error
+
+    async def run(self, statement: ClauseElement, **params: Any) -> int:
+        prepared = self.database.prepare(statement)
+        try:
+            tag = await self.raw.execute(prepared.sql, *prepared.values(params))
+        except FAILURES as error:
+            raise _postgresql_failure(error) from error
+        return int(tag.rpartition(" ")[2])
+
+    async def many(self, statement: ClauseElement, rows: Sequence[Mapping[str, Any]]) -> None:
+        prepared = self.database.prepare(statement)
+        try:
+            await self.raw.executemany(prepared.sql, [prepared.values(each) for each in rows])
+        except FAILURES as error:
+            raise _postgresql_failure(error) from error
+
+
+class PostgreSQLReading(Transaction):
+    """Every statement sees what is committed when it starts; no transaction is held open."""
+
+    def __init__(self, database: "PostgreSQL", pool: Any) -> None:
+        self.database = database
+        self.pool = pool
+
+    async def __aenter__(self) -> Connection:
+        try:
+            self.raw = await self.pool.acquire(timeout=LOCK_SECONDS)
+        except FAILURES as error:
+            raise _postgresql_failure(error) from error
+        return PostgreSQLConnection(self.database, self.raw)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.shield(self.pool.release(self.raw))
+
+
+class PostgreSQLWriting(PostgreSQLReading):
+    """READ COMMITTED; what must not race is a conditional write."""
+
+    async def __aenter__(self) -> Connection:
+        _enter_transaction()
+        try:
+            connection = await super().__aenter__()
+            try:
+                await self.raw.execute("BEGIN")
+            except BaseException as error:
+                await asyncio.shield(self._leave())
+                raise _postgresql_failure(error) if isinstance(error, FAILURES) else error from None
+        except BaseException:
+            _inside.set(False)
+            raise
+        return connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _inside.set(False)
+        if kind is not None:
+            await asyncio.shield(self._leave())
+            return
+        # A caller who goes away during COMMIT must not take the connection along half-way.
+        commit = asyncio.ensure_future(self._commit())
+        await asyncio.shield(commit)
+
+    async def _commit(self) -> None:
+        try:
+            await self.raw.execute("COMMIT")
+        except FAILURES as error:
+            raise _postgresql_failure(error) from error
+        finally:
+            await self._leave()
+
+    async def _leave(self) -> None:
+        try:
+            if self.raw.is_in_transaction():
+                await self.raw.execute("ROLLBACK", timeout=LOCK_SECONDS)
+        except FAILURES:
+            self.raw.terminate()
+        finally:
+            await self.pool.release(self.raw)
+
+
+class PostgreSQL(Database):
+    """A server. Readers and writers have a pool each: writers may wait long for a row."""
+
+    dialect = postgresql_dialect.dialect()  # type: ignore[no-untyped-call]
+
+    def __init__(self, url: URL, size: int = 10) -> None:
+        super().__init__()
+        self.url = url
+        self.size = size
+
+    async def open(self) -> None:
+        try:
+            self.readers = await self._pool()
+            self.writers = await self._pool()
+        except FAILURES as error:
+            shown = self.url.render_as_string(hide_password=True)
+            raise StartError(f"The database {shown} does not answer: {error}") from error
+
+    async def _pool(self) -> Any:
+        return await asyncpg.create_pool(
+            host=self.url.host,
+            port=self.url.port,
+            user=self.url.username,
+            password=self.url.password,
+            database=self.url.database,
+            min_size=1,
+            max_size=self.size,
+            timeout=LOCK_SECONDS,
+            reset=_no_reset,
+            server_settings={
+                "application_name": "cloudarc",
+                "lock_timeout": f"{LOCK_SECONDS}s",
+                "statement_timeout": "30s",
+                "timezone": "UTC",
+            },
+        )
+
+    async def close(self) -> None:
+        await self.readers.close()
+        await self.writers.close()
+
+    def reading(self) -> Transaction:
+        return PostgreSQLReading(self, self.readers)
+
+    def transaction(self) -> Transaction:
+        return PostgreSQLWriting(self, self.writers)
+
+
+async def _no_reset(_: object) -> None:
+    """No statement here changes a session, so the round trip that would undo changes is left out."""
