@@ -45,6 +45,8 @@ NO_HTTP = [
     ("a header without a name", get("/tickets", None, ": a")),
     ("a space before a header's colon", get("/tickets", None, "X-Note : a")),
     ("a folded header", get("/tickets", None, "X-Note: a\r\n b")),
+    ("a fragment in the target", get("/tickets#a")),
+    ("a header without a colon behind an id", get("/tickets", None, "X-Request-Id: my-id", ECHO)),
     ("a method in lower case", raw("get", "/api/v1/tickets")),
     ("an unknown method", raw("FETCH", "/api/v1/tickets")),
     ("CONNECT", raw("CONNECT", "localhost:443")),
@@ -359,4 +361,28 @@ ROWS = [
     ),
     # A method cannot be smuggled past the contract in a header.
     Row("a method in a header is ignored", get("/status", None, "X-HTTP-Method-Override: DELETE"), 200),
+]
+
+ROWS += [
+    *[
+        Row(
+            f"the host {host!r} is refused",
+            raw("GET", "/api/v1/tickets", host=host),
+            400,
+            "admin",
+            at=("header", "/Host"),
+        )
+        for host in ("a b", "a/b", "user@host", "a?b", "<>")
+    ],
+    *[
+        Row(f"the host {host!r} works", raw("GET", "/api/v1/status", host=host), 200)
+        for host in ("", "[::1]:8080", "my-host_1.example.:80")
+    ],
+    Row("percent-encoded letters in the base path work", raw("GET", "/%61pi/v1/%73tatus"), 200),
+    Row(
+        "the caller's own id comes back where the server can read it",
+        get("/status", None, "X-Request-Id: my-id"),
+        200,
+        headers={"x-request-id": "my-id"},
+    ),
 ]

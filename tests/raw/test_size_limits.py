@@ -115,6 +115,15 @@ class TestBodies:
         assert wire.is_usable()
         assert written(server, before) == 0
 
+    def test_what_follows_a_refusal_is_read_up_to_a_bound(
+        self, server: Running, wire: Wire, before: dict[str, int]
+    ) -> None:
+        wire.send(declared(200 * MIB, secret=None))
+        check_error(wire.answer(), 401, "admin")
+        wire.send_until_refused(repeat(b"x" * MIB, 200))
+        assert wire.is_closed()
+        assert written(server, before) == 0
+
     def test_a_declared_body_of_10_gigabytes_is_413_at_once(
         self, server: Running, wire: Wire, before: dict[str, int]
     ) -> None:
