@@ -25,11 +25,15 @@ from sqlalchemy import (
     MetaData,
     Numeric,
     Select,
+    Update,
     bindparam,
     func,
+    insert,
     select,
+    update,
 )
 from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.sql.dml import ReturningInsert
 from sqlalchemy.sql.elements import ClauseElement, KeyedColumnElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -150,7 +154,11 @@ class Connection(ABC):
 
 
 class Transaction(ABC):
-    """``async with`` gives a Connection; leaving it commits, leaving it by an exception takes all back."""
+    """``async with`` gives a Connection; leaving it commits, leaving it by an exception takes all back.
+
+    It begins with the first statement, so that work before that, such as the hashing of a password,
+    keeps nobody waiting.
+    """
 
     @abstractmethod
     async def __aenter__(self) -> Connection: ...
@@ -266,6 +274,30 @@ async def owned(
     if owner is not None and row.client_id != owner:
         raise Forbidden.of(noun)
     return row
+
+
+@cache
+def changing(table: type[Base], names: frozenset[str]) -> Update:
+    """``UPDATE`` of the named columns to ``new_…``, of the row whose id is ``key``; answers the row."""
+    columns = table.__table__.c
+    values = {name: bindparam(f"new_{name}", type_=columns[name].type) for name in sorted(names)}
+    return (
+        update(table)
+        .values(values)
+        .where(columns.id == bindparam("key", type_=BigInteger))
+        .returning(*columns)
+    )
+
+
+async def change(db: Connection, table: type[Base], noun: str, id: int, values: Mapping[str, Any]) -> Row:
+    """Set the named columns of a row; answers the row as it is then. Raises NotFound."""
+    new = {f"new_{name}": value for name, value in values.items()}
+    return await exists(db, changing(table, frozenset(values)), noun, key=id, **new)
+
+
+def inserting(table: type[Base], *names: str) -> ReturningInsert[Any]:
+    """``INSERT`` of the named columns, each a parameter; answers the row."""
+    return insert(table).values(dict.fromkeys(names)).returning(*table.__table__.c)
 
 
 def one_by_id(query: Select[Any], key: ColumnElement[int]) -> Select[Any]:

@@ -55,6 +55,9 @@ MESSAGES = [
     "We are looking into it and will write again today.",
 ]
 
+# Tickets of client 42 that the contract's examples name, and who has replied to them.
+KNOWN_TICKETS: dict[int, list[str]] = {15: ["staff"], 16: []}
+
 Rows = list[dict[str, Any]]
 
 
@@ -249,10 +252,10 @@ def _tickets(random: Random) -> tuple[Rows, Rows]:
     replies: Rows = []
     for id in range(1, 301):
         opened = datetime(2024, 1, 15, 12, tzinfo=UTC) + timedelta(days=id - 15)
-        owner = 42 if id == 15 else random.choice([42, 43] * 12 + list(range(1, CLIENTS)))
-        authors = ["staff"] if id == 15 else random.choice([[], ["staff"], ["staff", "client"]])
+        owner = 42 if id in KNOWN_TICKETS else random.choice([42, 43] * 12 + list(range(1, CLIENTS)))
+        authors = KNOWN_TICKETS.get(id, random.choice([[], ["staff"], ["staff", "client"]]))
         status = {"": "open", "staff": "answered", "client": "customer_reply"}[authors[-1] if authors else ""]
-        closed = id != 15 and random.random() < 0.3
+        closed = id not in KNOWN_TICKETS and random.random() < 0.3
         tickets.append(
             {
                 "id": id,

@@ -102,23 +102,36 @@ class SQLiteReading(Transaction):
         return None
 
 
-class SQLiteWriting(Transaction):
+class SQLiteWriting(SQLiteConnection, Transaction):
     """One writer at a time: the lock keeps the process's own, BEGIN IMMEDIATE those of other processes."""
 
     def __init__(self, database: "SQLite") -> None:
-        self.database = database
+        super().__init__(database, database.writer.raw)
+        self.begun = False
 
     async def __aenter__(self) -> Connection:
         _enter_transaction()
-        try:
-            await self.database.lock.acquire()
-        except BaseException:
-            _inside.set(False)
-            raise
-        raw = self.database.writer.raw
+        return self
+
+    async def all(self, statement: ClauseElement, **params: Any) -> list[Row]:
+        await self._begin()
+        return await super().all(statement, **params)
+
+    async def run(self, statement: ClauseElement, **params: Any) -> int:
+        await self._begin()
+        return await super().run(statement, **params)
+
+    async def many(self, statement: ClauseElement, rows: Sequence[Mapping[str, Any]]) -> None:
+        await self._begin()
+        await super().many(statement, rows)
+
+    async def _begin(self) -> None:
+        if self.begun:
+            return
+        await self.database.lock.acquire()
         try:
             try:
-                raw.execute("BEGIN IMMEDIATE")
+                self.raw.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError:
                 await self._finish(self._begin_patiently)
         except BaseException as error:
@@ -126,7 +139,7 @@ class SQLiteWriting(Transaction):
             if isinstance(error, sqlite3.Error):
                 raise _sqlite_failure(error) from error
             raise
-        return self.database.writer
+        self.begun = True
 
     def _begin_patiently(self) -> None:
         raw = self.database.writer.raw
@@ -139,6 +152,9 @@ class SQLiteWriting(Transaction):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        _inside.set(False)
+        if not self.begun:
+            return
         try:
             if kind is None:
                 await self._finish(self._commit)
@@ -149,7 +165,7 @@ class SQLiteWriting(Transaction):
 
     def _commit(self) -> None:
         # COMMIT waits for the disk, so it is the one thing that always runs in a thread.
-        self.database.writer.raw.execute("COMMIT")
+        self.raw.execute("COMMIT")
 
     async def _finish(self, work: Callable[[], None]) -> None:
         """Run ``work`` in a thread to its end, even if the caller is cancelled meanwhile."""
@@ -166,7 +182,6 @@ class SQLiteWriting(Transaction):
                 self.database.writer.raw.execute("ROLLBACK")
         finally:
             self.database.lock.release()
-            _inside.set(False)
 
 
 class SQLite(Database):
@@ -268,27 +283,46 @@ class PostgreSQLReading(Transaction):
         await asyncio.shield(self.pool.release(self.raw))
 
 
-class PostgreSQLWriting(PostgreSQLReading):
+class PostgreSQLWriting(PostgreSQLConnection, Transaction):
     """READ COMMITTED; what must not race is a conditional write."""
+
+    def __init__(self, database: "PostgreSQL", pool: Any) -> None:
+        super().__init__(database, None)
+        self.pool = pool
 
     async def __aenter__(self) -> Connection:
         _enter_transaction()
+        return self
+
+    async def all(self, statement: ClauseElement, **params: Any) -> list[Row]:
+        await self._begin()
+        return await super().all(statement, **params)
+
+    async def run(self, statement: ClauseElement, **params: Any) -> int:
+        await self._begin()
+        return await super().run(statement, **params)
+
+    async def many(self, statement: ClauseElement, rows: Sequence[Mapping[str, Any]]) -> None:
+        await self._begin()
+        await super().many(statement, rows)
+
+    async def _begin(self) -> None:
+        if self.raw is not None:
+            return
         try:
-            connection = await super().__aenter__()
-            try:
-                await self.raw.execute("BEGIN")
-            except BaseException as error:
-                await asyncio.shield(self._leave())
-                raise _postgresql_failure(error) if isinstance(error, FAILURES) else error from None
-        except BaseException:
-            _inside.set(False)
-            raise
-        return connection
+            raw = await self.pool.acquire(timeout=LOCK_SECONDS)
+            # From here on leaving the transaction gives the connection back.
+            self.raw = raw
+            await raw.execute("BEGIN")
+        except FAILURES as error:
+            raise _postgresql_failure(error) from error
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _inside.set(False)
+        if self.raw is None:
+            return
         if kind is not None:
             await asyncio.shield(self._leave())
             return
