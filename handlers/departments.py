@@ -1,5 +1,7 @@
 """Departments: the ids that a ticket's ``department_id`` takes. In neither document."""
 
+from typing import Any
+
 from handlers.caller import Caller
 from handlers.dialects import Answer, Body, Views
 from persistence import departments
@@ -19,3 +21,13 @@ async def list_departments(
     """All active departments, to an operator in pages."""
     found = await departments.page(db, page=page, limit=user.dialect.whole(limit), after=after)
     return user.dialect.complete(VIEWS, found, "/departments")
+
+
+async def create_department(body: dict[str, Any], user: Caller, db: Connection) -> Answer:
+    """Add a department."""
+    return user.dialect.created(VIEWS, await departments.create(db, {"status": "active"} | body))
+
+
+async def update_department(id: int, body: dict[str, Any], user: Caller, db: Connection) -> Answer:
+    """Change the members that the body names."""
+    return user.dialect.item(VIEWS, await departments.update(db, id, body))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
@@ -137,6 +138,14 @@ class AdminDialect(Dialect):
     def error(cls, status: int, code: str, message: str, details: Sequence[Body] = ()) -> Body:
         error: Body = {"code": code, "message": message}
         return {"status": "error", "error": error | {"details": list(details)} if details else error}
+
+
+CENT = Decimal("0.01")
+
+
+def amount(value: str | int | float | Decimal) -> Decimal:
+    """The exact amount that the contract admitted, with two decimals and without a sign."""
+    return abs(Decimal(str(value)).quantize(CENT))
 
 
 def day(value: date) -> str:

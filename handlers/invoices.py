@@ -2,15 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from decimal import Decimal
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import AdminDialect, Answer, Body, ClientDialect, Dialect, Views, day
+from handlers.dialects import AdminDialect, Answer, Body, ClientDialect, Dialect, Views, amount, day
 from persistence import invoices
 from persistence.database import Connection, Row
-
-CENT = Decimal("0.01")
 
 
 def _row(row: Row, dialect: type[Dialect]) -> Body:
@@ -38,11 +35,6 @@ VIEWS = Views(
     admin=lambda row, lines: _item(row, lines, AdminDialect),
     admin_row=lambda row: _row(row, AdminDialect),
 )
-
-
-def amount(value: str | int | float | Decimal) -> Decimal:
-    """The exact amount that the contract admitted, with two decimals and without a sign."""
-    return abs(Decimal(str(value)).quantize(CENT))
 
 
 async def list_invoices(

@@ -1,13 +1,15 @@
 """Client accounts: the people and companies whom services, invoices and tickets belong to."""
 
 from datetime import datetime
-from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, String, Update, bindparam, select, update
+from sqlalchemy import BigInteger, String, bindparam, column, exists, or_, select, table, update
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence.database import Base, Connection, Instant, Key, Row, exists, one_by_id
+from persistence import database as shared
+from persistence import search
+from persistence.database import Base, Connection, Instant, Key, Listing, Page, Row, inserting, one_by_id
+from persistence.errors import Conflict, Duplicate
 
 
 class Client(Base):
@@ -17,8 +19,9 @@ class Client(Base):
     first_name: Mapped[str] = mapped_column(String(100))
     last_name: Mapped[str] = mapped_column(String(100))
     email: Mapped[str] = mapped_column(String(254))
-    # Case-folded, so that two spellings of one address collide.
-    email_key: Mapped[str | None] = mapped_column(String(600), unique=True)
+    # Case-folded, so that two spellings of one address collide; None once the client is deleted.
+    email_key: Mapped[str | None] = mapped_column(String(1000), unique=True)
+    password_hash: Mapped[str] = mapped_column(String(200))
     phone: Mapped[str] = mapped_column(String(50))
     company: Mapped[str] = mapped_column(String(200))
     address1: Mapped[str] = mapped_column(String(200))
@@ -28,30 +31,140 @@ class Client(Base):
     country: Mapped[str] = mapped_column(String(2))
     status: Mapped[str] = mapped_column(String(20))
     created_at: Mapped[datetime] = mapped_column(Instant)
+    deleted_at: Mapped[datetime | None] = mapped_column(Instant)
 
 
 TABLE = Client.__table__
 
-GET = one_by_id(select(TABLE), TABLE.c.id)
+# Those who import this module. Named only, or the two would import each other.
+_SERVICES = table("services", column("client_id"), column("status"))
+_INVOICES = table("invoices", column("client_id"), column("status"))
+_TOKENS = table("tokens", column("client_id", BigInteger), column("revoked_at", Instant))
 
+_THERE = TABLE.c.deleted_at.is_(None)
 
-@cache
-def _change(names: frozenset[str]) -> Update:
-    values = {name: bindparam(f"new_{name}", type_=TABLE.c[name].type) for name in sorted(names)}
-    return (
-        update(Client)
-        .values(values)
-        .where(TABLE.c.id == bindparam("key", type_=BigInteger))
-        .returning(*TABLE.c)
+GET = one_by_id(select(TABLE), TABLE.c.id).where(_THERE)
+
+# Held until the end of the transaction: what is made for a client is made before or after it is
+# deleted, never while.
+HOLD = one_by_id(select(TABLE.c.id), TABLE.c.id).where(_THERE).with_for_update(read=True, key_share=True)
+HOLD_ALONE = one_by_id(select(TABLE.c.id), TABLE.c.id).where(_THERE).with_for_update()
+
+LIST = Listing(
+    select(TABLE),
+    TABLE.c.id,
+    there=_THERE,
+    email_key=TABLE.c.email_key == bindparam("email_key"),
+    words=TABLE.c.id.in_(search.CLIENTS.ids),
+)
+
+COLUMNS = (
+    "first_name",
+    "last_name",
+    "email",
+    "email_key",
+    "password_hash",
+    "phone",
+    "company",
+    "address1",
+    "city",
+    "state",
+    "postcode",
+    "country",
+    "status",
+    "created_at",
+)
+
+INSERT = inserting(Client, *COLUMNS)
+
+BUSY = select(
+    exists()
+    .where(
+        _SERVICES.c.client_id == bindparam("id", type_=BigInteger),
+        or_(_SERVICES.c.status == "active", _SERVICES.c.status == "suspended"),
     )
+    .label("services"),
+    exists()
+    .where(_INVOICES.c.client_id == bindparam("id", type_=BigInteger), _INVOICES.c.status == "unpaid")
+    .label("invoices"),
+)
+
+DELETE = (
+    update(Client)
+    .values(deleted_at=bindparam("now", type_=Instant), email_key=None)
+    .where(TABLE.c.id == bindparam("key", type_=BigInteger))
+)
+
+REVOKE_TOKENS = (
+    update(_TOKENS)
+    .values(revoked_at=bindparam("now", type_=Instant))
+    .where(_TOKENS.c.client_id == bindparam("key", type_=BigInteger), _TOKENS.c.revoked_at.is_(None))
+)
+
+TAKEN = "Another client has this email address."
+
+
+def folded(email: str) -> str:
+    """What two spellings of one email address have in common."""
+    return email.casefold()
+
+
+def _texts(client: Row) -> str:
+    return f"{client.first_name} {client.last_name} {client.company} {client.email}"
+
+
+async def page(db: Connection, *, email: str | None, q: str | None, **where: Any) -> Page:
+    """A page of clients, newest first; filters ``email``, and ``q``, words of their names."""
+    words = search.wanted(q) if q and q.strip() else None
+    if words == []:
+        return Page([], 1, where["limit"], 0, False)
+    key = folded(email) if email else None
+    return await LIST.page(db, there=True, email_key=key, words=words, **where)
 
 
 async def get(db: Connection, id: int) -> Row:
     """The client. Raises NotFound."""
-    return await exists(db, GET, "client", id=id)
+    return await shared.exists(db, GET, "client", id=id)
+
+
+async def hold(db: Connection, id: int) -> None:
+    """Keep the client from being deleted until the transaction ends. Raises NotFound."""
+    await shared.exists(db, HOLD, "client", id=id)
+
+
+async def create(db: Connection, values: dict[str, Any], now: datetime) -> Row:
+    """Register a client; ``values`` are columns. Raises Conflict where its email is taken."""
+    given = dict.fromkeys(COLUMNS, "") | values
+    given |= {"email_key": folded(values["email"]), "status": "active", "created_at": now}
+    try:
+        client = await shared.exists(db, INSERT, "client", **given)
+    except Duplicate:
+        raise Conflict(TAKEN) from None
+    await search.CLIENTS.put(db, client.id, _texts(client))
+    return client
 
 
 async def change(db: Connection, id: int, values: dict[str, Any]) -> Row:
-    """Set the named columns of a client; answers the client as it is then. Raises NotFound."""
-    new = {f"new_{name}": value for name, value in values.items()}
-    return await exists(db, _change(frozenset(values)), "client", key=id, **new)
+    """Set the named columns of a client; answers the client as it is then. Raises NotFound, Conflict."""
+    await hold(db, id)
+    email = {"email_key": folded(values["email"])} if "email" in values else {}
+    try:
+        client = await shared.change(db, Client, "client", id, values | email)
+    except Duplicate:
+        raise Conflict(TAKEN) from None
+    await search.CLIENTS.put(db, id, _texts(client))
+    return client
+
+
+async def delete(db: Connection, id: int, now: datetime) -> None:
+    """Delete a client and its tokens; its books stay. Raises NotFound, Conflict."""
+    await shared.exists(db, HOLD_ALONE, "client", id=id)
+    # Looked at after the client is held, so that nothing can be made for it meanwhile.
+    busy = await shared.exists(db, BUSY, "client", id=id)
+    if busy.services:
+        raise Conflict("The client has active or suspended services; terminate them first.")
+    if busy.invoices:
+        raise Conflict("The client has unpaid invoices; they must be paid first.")
+    await db.run(DELETE, key=id, now=now)
+    await db.run(REVOKE_TOKENS, key=id, now=now)
+    await db.run(search.CLIENTS.delete, id=id)

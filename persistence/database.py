@@ -8,7 +8,7 @@ named tuples.
 
 from abc import ABC, abstractmethod
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -147,6 +147,10 @@ class Connection(ABC):
     async def many(self, statement: ClauseElement, rows: Sequence[Mapping[str, Any]]) -> None:
         """Run once for each of ``rows``. Raises Unavailable."""
 
+    @abstractmethod
+    def parameters(self, statement: ClauseElement) -> Collection[str]:
+        """The names of a statement's parameters."""
+
     async def one(self, statement: ClauseElement, **params: Any) -> Row | None:
         """The first row, or None. Raises Unavailable."""
         rows = await self.all(statement, **params)
@@ -239,22 +243,17 @@ class Listing:
         names = frozenset(name for name in given if name in self.conditions)
         place = {"after": after} if after is not None else {"offset": (page - 1) * limit}
         statement = self.statement(names, after is not None)
-        rows = await db.all(statement, limit=limit + 1, **place, **_only(statement, given))
+        rows = await db.all(statement, limit=limit + 1, **place, **_only(db, statement, given))
         more = len(rows) > limit
         number = 1 if after is not None else page
         if number == 1 and after is None and not more:
             return Page(rows, 1, limit, len(rows), more)
-        total = await db.one(self.count(names), **_only(self.count(names), given))
+        total = await db.one(self.count(names), **_only(db, self.count(names), given))
         return Page(rows[:limit], number, limit, total.total if total else 0, more)
 
 
-@cache
-def _parameters(statement: ClauseElement) -> frozenset[str]:
-    return frozenset(statement.compile().params)
-
-
-def _only(statement: ClauseElement, values: Mapping[str, Any]) -> dict[str, Any]:
-    names = _parameters(statement)
+def _only(db: Connection, statement: ClauseElement, values: Mapping[str, Any]) -> dict[str, Any]:
+    names = db.parameters(statement)
     return {name: value for name, value in values.items() if name in names}
 
 

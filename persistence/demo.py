@@ -11,13 +11,16 @@ from typing import Any
 
 from sqlalchemy import func, insert, select, text
 
-from persistence import credentials
+from persistence import credentials, search
+from persistence.announcements import Announcement
 from persistence.api_keys import ApiKey
 from persistence.clients import Client
 from persistence.database import Base, Connection, Database
 from persistence.departments import Department
+from persistence.domains import Domain
 from persistence.errors import Conflict
 from persistence.invoices import Invoice, InvoiceLine, Payment
+from persistence.knowledgebase import Article
 from persistence.products import Product
 from persistence.servers import Server
 from persistence.services import Service, add_cycle
@@ -48,6 +51,38 @@ SUBJECTS = [
     "Please restore yesterday's backup",
     "Certificate expires soon",
 ]
+# Articles of the knowledgebase, by category.
+TOPICS = {
+    1: [
+        ("Your first login", "Open the panel and sign in with your email address."),
+        ("Changing your password", "Choose a long password. Nobody of our staff ever asks for it."),
+        ("Paying an invoice", "Every open invoice has a button to pay by card or bank transfer."),
+        ("Reading your invoice", "Each line of the invoice names a service, a domain or a fee."),
+        ("Closing your account", "Terminate all services first, then write to billing."),
+    ],
+    2: [
+        ("Adding a mailbox", "A mailbox needs a name and a password. Mail arrives at once."),
+        ("Mail on your phone", "Choose IMAP, port 993 and encryption."),
+        ("Forwarding mail", "A forward sends every message on to another address."),
+        ("Fighting spam", "The filter moves spam into a folder of its own."),
+        ("Out of office replies", "An automatic reply tells senders when you are back."),
+    ],
+    3: [
+        ("How to set up a CNAME record", "Open the zone of your domain and add a record of type CNAME."),
+        ("Moving a domain to us", "You need the transfer code of your registrar."),
+        ("DNS settings explained", "A zone holds records: A, AAAA, CNAME, MX and TXT."),
+        ("Why DNS changes take time", "Resolvers keep a record until its time to live is over."),
+        ("Renewing a domain", "Domains renew by themselves unless you cancel them."),
+    ],
+    4: [
+        ("Installing a certificate", "Certificates are free and renew by themselves."),
+        ("Restoring a backup", "Choose a night and the folders to restore."),
+        ("Uploading files with SFTP", "Use your username and port 22."),
+        ("Choosing the PHP version", "Each site may run a PHP version of its own."),
+        ("Running cron jobs", "A cron job runs a script at fixed times."),
+        ("Größere Uploads erlauben", "Die Grenze für Uploads steht in den Einstellungen der Website."),
+    ],
+}
 MESSAGES = [
     "It started this morning. Could you have a look?",
     "I could not find it in the documentation.",
@@ -85,7 +120,22 @@ def build() -> dict[type[Base], Rows]:
     tables[Service] = list(_services(random, tables[Server]))
     tables[Invoice], tables[InvoiceLine], tables[Payment] = _invoices(random)
     tables[Ticket], tables[TicketReply] = _tickets(random)
+    tables[Domain] = list(_domains(random))
+    tables[Article] = list(_articles(random))
+    tables[Announcement] = list(_announcements())
     return tables
+
+
+def words(tables: dict[type[Base], Rows]) -> list[tuple[search.Index, Rows]]:
+    """The full-text indexes of the rows."""
+    clients = [
+        search.CLIENTS.row(
+            row["id"], f"{row['first_name']} {row['last_name']} {row['company']} {row['email']}"
+        )
+        for row in tables[Client]
+    ]
+    articles = [search.ARTICLES.row(row["id"], row["title"], row["content"]) for row in tables[Article]]
+    return [(search.CLIENTS, clients), (search.ARTICLES, articles)]
 
 
 def _products() -> Rows:
@@ -156,6 +206,9 @@ def _clients(random: Random) -> Iterator[dict[str, Any]]:
             "country": country,
             "status": "active",
             "created_at": START + timedelta(hours=id - 42),
+            # No password has this hash.
+            "password_hash": "",
+            "deleted_at": None,
         }
         if id == 42:
             row.update(
@@ -283,6 +336,49 @@ def _tickets(random: Random) -> tuple[Rows, Rows]:
     return tickets, replies
 
 
+def _domains(random: Random) -> Iterator[dict[str, Any]]:
+    owners = [42, 42, 43, 43] + [random.choice(range(1, CLIENTS)) for _ in range(146)]
+    for id, owner in enumerate(owners, 1):
+        registered = START + timedelta(days=id % 300)
+        status = "active" if id <= 4 else random.choice(["active"] * 6 + ["pending", "expired", "cancelled"])
+        yield {
+            "id": id,
+            "client_id": owner,
+            "domain": "mysite.com" if id == 1 else f"domain{id}.example.com",
+            "status": status,
+            "registered_at": registered,
+            "expires_at": registered + timedelta(days=4018 if status == "active" else 365),
+        }
+
+
+def _articles(random: Random) -> Iterator[dict[str, Any]]:
+    id = 0
+    for category, topics in TOPICS.items():
+        for title, content in topics:
+            id += 1
+            yield {"id": id, "title": title, "category": category, "content": content}
+    for nth in range(1, 61):
+        id += 1
+        yield {
+            "id": id,
+            "title": f"Release notes {nth}",
+            "category": 5,
+            "content": f"What has changed in version {nth}. {random.choice(MESSAGES)}",
+        }
+
+
+def _announcements() -> Iterator[dict[str, Any]]:
+    for id in range(1, 31):
+        # The last two are a draft and one that waits for its time.
+        published = {29: None, 30: datetime(2035, 1, 31, tzinfo=UTC)}
+        yield {
+            "id": id,
+            "title": f"Maintenance of web-{1 + id % 2}",
+            "content": f"The server is restarted in the night, for about {id} minutes.",
+            "published_at": published.get(id, START + timedelta(days=7 * id)),
+        }
+
+
 async def empty(db: Connection) -> bool:
     """Whether nothing has been kept yet."""
     for table in (Client, Product, ApiKey):
@@ -297,7 +393,10 @@ async def seed(database: Database) -> None:
     async with database.transaction() as db:
         if not await empty(db):
             raise Conflict("The database is not empty; demo data goes into an empty one only.")
-        for table, rows in build().items():
+        tables = build()
+        for index, rows in words(tables):
+            await db.many(index.insert, rows)
+        for table, rows in tables.items():
             await db.many(insert(table).values(dict.fromkeys(rows[0])), rows)
             if database.dialect.name == "postgresql":
                 name = table.__tablename__

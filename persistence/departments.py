@@ -1,9 +1,22 @@
 """Departments: whom a ticket is addressed to."""
 
+from typing import Any
+
 from sqlalchemy import String, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence.database import Base, Connection, Key, Listing, Page, Row, exists, one_by_id
+from persistence.database import (
+    Base,
+    Connection,
+    Key,
+    Listing,
+    Page,
+    Row,
+    change,
+    exists,
+    inserting,
+    one_by_id,
+)
 from persistence.errors import Conflict
 
 
@@ -25,6 +38,19 @@ LIST = Listing(select(TABLE), TABLE.c.id, active=TABLE.c.status == "active")
 async def page(db: Connection, *, page: int, limit: int, after: int | None) -> Page:
     """A page of the active departments, newest first."""
     return await LIST.page(db, page=page, limit=limit, after=after, active=True)
+
+
+INSERT = inserting(Department, "name", "status")
+
+
+async def create(db: Connection, values: dict[str, Any]) -> Row:
+    """Add a department; ``values`` are columns."""
+    return await exists(db, INSERT, "department", **values)
+
+
+async def update(db: Connection, id: int, values: dict[str, Any]) -> Row:
+    """Set the named columns of a department. Raises NotFound."""
+    return await change(db, Department, "department", id, values)
 
 
 async def addressable(db: Connection, id: int) -> Row:

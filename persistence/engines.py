@@ -5,7 +5,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.sql.elements import ClauseElement
 
 from persistence.database import Connection, Database, Prepared, Row, Transaction
-from persistence.errors import StartError, Unavailable
+from persistence.errors import Duplicate, StartError, Unavailable
 
 LOCK_SECONDS = 5
 """How long a statement waits for somebody else's lock before it is Unavailable."""
@@ -59,6 +59,8 @@ SQLITE_PASSING = {
 
 
 def _sqlite_failure(error: sqlite3.Error) -> Exception:
+    if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_CONSTRAINT_UNIQUE:
+        return Duplicate()
     # The low byte of a code is its kind.
     return Unavailable() if getattr(error, "sqlite_errorcode", 0) & 0xFF in SQLITE_PASSING else error
 
@@ -69,6 +71,9 @@ class SQLiteConnection(Connection):
     def __init__(self, database: "SQLite", raw: sqlite3.Connection) -> None:
         self.database = database
         self.raw = raw
+
+    def parameters(self, statement: ClauseElement) -> Collection[str]:
+        return self.database.prepare(statement).defaults.keys()
 
     def _execute(self, prepared: Prepared, params: Mapping[str, Any]) -> sqlite3.Cursor:
         try:
@@ -226,6 +231,8 @@ PASSING = {"55P03", "40P01", "40001", "57P01", "57P02", "57P03", "57014", "53100
 
 
 def _postgresql_failure(error: Exception) -> Exception:
+    if isinstance(error, asyncpg.UniqueViolationError):
+        return Duplicate()
     if isinstance(error, asyncpg.PostgresError):
         code = error.sqlstate or ""
         return Unavailable() if code in PASSING or code.startswith("08") else error
@@ -239,6 +246,9 @@ class PostgreSQLConnection(Connection):
     def __init__(self, database: "PostgreSQL", raw: Any) -> None:
         self.database = database
         self.raw = raw
+
+    def parameters(self, statement: ClauseElement) -> Collection[str]:
+        return self.database.prepare(statement).defaults.keys()
 
     async def all(self, statement: ClauseElement, **params: Any) -> list[Row]:
         prepared = self.database.prepare(statement)

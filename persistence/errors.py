@@ -8,6 +8,7 @@ class Refusal(Exception):
     ├── NotFound      the resource, or one that the input refers to, does not exist
     ├── Forbidden     it exists and is another client's
     ├── Conflict      its state, a uniqueness rule or a capacity forbids it
+    │   └── Duplicate a unique column has the value already
     └── Unavailable   the database does not answer in time; nothing was written
     """
 
@@ -26,6 +27,13 @@ class Forbidden(Refusal):
 
 class Conflict(Refusal):
     pass
+
+
+class Duplicate(Conflict):
+    """A unique column has the value already; who knows what that means says it better."""
+
+    def __init__(self) -> None:
+        super().__init__("This exists already.")
 
 
 class Unavailable(Refusal):

@@ -146,7 +146,7 @@ async def create(
     db: Connection, *, client_id: int, due_date: date, lines: Sequence[tuple[str, Decimal]], now: datetime
 ) -> tuple[Row, list[Row]]:
     """Make an unpaid invoice over the sum of ``lines``, pairs of description and amount. Raises NotFound."""
-    await clients.get(db, client_id)
+    await clients.hold(db, client_id)
     made = await exists(
         db,
         INSERT,

@@ -1,11 +1,24 @@
 """Products: what a service is a service of, and what it costs."""
 
 from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import String, Text, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence.database import Base, Connection, Key, Money, Row, exists, one_by_id
+from persistence.database import (
+    Base,
+    Connection,
+    Key,
+    Listing,
+    Money,
+    Page,
+    Row,
+    change,
+    exists,
+    inserting,
+    one_by_id,
+)
 from persistence.errors import Conflict
 
 
@@ -26,6 +39,33 @@ class Product(Base):
 TABLE = Product.__table__
 
 GET = one_by_id(select(TABLE), TABLE.c.id)
+
+
+LIST = Listing(select(TABLE), TABLE.c.id)
+
+CYCLES = ("monthly", "quarterly", "annually")
+
+INSERT = inserting(Product, "name", "description", "kind", "status", *CYCLES, "currency")
+
+
+async def page(db: Connection, **where: Any) -> Page:
+    """A page of products, newest first."""
+    return await LIST.page(db, **where)
+
+
+async def get(db: Connection, id: int) -> Row:
+    """The product. Raises NotFound."""
+    return await exists(db, GET, "product", id=id)
+
+
+async def create(db: Connection, values: dict[str, Any]) -> Row:
+    """Add a product; ``values`` are columns."""
+    return await exists(db, INSERT, "product", **values)
+
+
+async def update(db: Connection, id: int, values: dict[str, Any]) -> Row:
+    """Set the named columns of a product. Raises NotFound."""
+    return await change(db, Product, "product", id, values)
 
 
 async def orderable(db: Connection, id: int, billing_cycle: str) -> Row:

@@ -1,9 +1,23 @@
 """Servers: where services have their places."""
 
-from sqlalchemy import BigInteger, Float, String, bindparam, cast, select, update
+from typing import Any
+
+from sqlalchemy import BigInteger, Float, String, bindparam, cast, select
+from sqlalchemy import update as sql_update
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence.database import Base, Connection, Key
+from persistence.database import (
+    Base,
+    Connection,
+    Key,
+    Listing,
+    Page,
+    Row,
+    change,
+    exists,
+    inserting,
+    one_by_id,
+)
 from persistence.errors import Conflict
 
 
@@ -32,17 +46,50 @@ _FREE = (
 FREE = _FREE
 
 TAKE = (
-    update(Server)
+    sql_update(Server)
     .values(used=TABLE.c.used + 1)
     .where(TABLE.c.id == _FREE.scalar_subquery(), TABLE.c.status == "active", TABLE.c.used < TABLE.c.capacity)
     .returning(TABLE.c.id)
 )
 
 RELEASE = (
-    update(Server)
+    sql_update(Server)
     .values(used=TABLE.c.used - 1)
     .where(TABLE.c.id == bindparam("server", type_=BigInteger), TABLE.c.used > 0)
 )
+
+
+GET = one_by_id(select(TABLE), TABLE.c.id)
+
+# Held, so that no place is taken between the look at what is used and the change.
+HOLD = GET.with_for_update()
+
+LIST = Listing(select(TABLE), TABLE.c.id)
+
+INSERT = inserting(Server, "name", "hostname", "ip_address", "kind", "status", "capacity", "used")
+
+
+async def page(db: Connection, **where: Any) -> Page:
+    """A page of servers, newest first."""
+    return await LIST.page(db, **where)
+
+
+async def get(db: Connection, id: int) -> Row:
+    """The server. Raises NotFound."""
+    return await exists(db, GET, "server", id=id)
+
+
+async def create(db: Connection, values: dict[str, Any]) -> Row:
+    """Add a server without services; ``values`` are columns."""
+    return await exists(db, INSERT, "server", **values, used=0)
+
+
+async def update(db: Connection, id: int, values: dict[str, Any]) -> Row:
+    """Set the named columns of a server. Raises NotFound, Conflict."""
+    server = await exists(db, HOLD, "server", id=id)
+    if values.get("capacity", server.used) < server.used:
+        raise Conflict(f"The server has {server.used} services; its capacity cannot be less.")
+    return await change(db, Server, "server", id, values)
 
 
 async def take_place(db: Connection, kind: str) -> int:

@@ -119,7 +119,7 @@ async def create(
     now: datetime,
 ) -> Row:
     """Provision a service on a free place. Raises NotFound, Conflict."""
-    await clients.get(db, client_id)
+    await clients.hold(db, client_id)
     product = await products.orderable(db, product_id, billing_cycle)
     made = await db.one(
         INSERT,

@@ -141,7 +141,7 @@ async def create(
 
     Raises NotFound, Conflict.
     """
-    await clients.get(db, client_id)
+    await clients.hold(db, client_id)
     await departments.addressable(db, department_id)
     made = None
     while made is None:

@@ -38,5 +38,5 @@ async def find(db: Connection, secret: str, now: datetime) -> Row | None:
 
 async def create(db: Connection, client_id: int, secret: str, now: datetime) -> None:
     """Keep a new secret of a client. Raises NotFound."""
-    await clients.get(db, client_id)
+    await clients.hold(db, client_id)
     await db.run(INSERT, client_id=client_id, digest=credentials.digest(secret), created_at=now)

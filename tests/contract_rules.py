@@ -310,5 +310,10 @@ def links_lead_somewhere(document: contract.Document) -> Iterator[str]:
             for name, link in contract.deref(document, response).get("links", {}).items():
                 if link["operationId"] not in known:
                     yield f"{operation.id} {status} {name} leads to {link['operationId']}"
+        verb = operation.method == "post" and "{" in operation.path
+        for response in operation.spec["responses"].values():
+            # A fuzzer takes what has links for a way to make something, and starts there for ever.
+            if verb and contract.deref(document, response).get("links"):
+                yield f"{operation.id} makes nothing, so it needs no links"
         if operation.id.startswith("create_") and not operation.spec["responses"]["201"].get("links"):
             yield f"{operation.id} has no link to what it created"

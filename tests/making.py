@@ -1,5 +1,6 @@
 """New resources for tests, each in the state that the test needs."""
 
+import secrets
 from typing import Any
 
 from tests.contract_client import Api
@@ -45,3 +46,37 @@ def made(response: Any) -> int:
     """The id in a 201 of the operator."""
     assert response.status_code == 201, response.text
     return int(response.json()["data"]["id"])
+
+
+def client(admin: Api, **values: Any) -> int:
+    """The id of a new client, with an email address of its own."""
+    body = {
+        "first_name": "Robin",
+        "last_name": "Baker",
+        "email": f"{secrets.token_hex(8)}@example.com",
+        "password": "correct horse",
+    }
+    return made(admin.post("/clients", body | values))
+
+
+def product(admin: Api, **values: Any) -> int:
+    """The id of a new product of a kind of its own, so that no other test's server serves it."""
+    body = {"name": "Test Hosting", "kind": secrets.token_hex(8), "prices": {"monthly": "1.00"}}
+    return made(admin.post("/products", body | values))
+
+
+def server(admin: Api, **values: Any) -> int:
+    """The id of a new server."""
+    body = {
+        "name": "test",
+        "hostname": "test.example.net",
+        "ip_address": "192.0.2.9",
+        "kind": secrets.token_hex(8),
+        "capacity": 10,
+    }
+    return made(admin.post("/servers", body | values))
+
+
+def department(admin: Api, **values: Any) -> int:
+    """The id of a new department."""
+    return made(admin.post("/departments", {"name": "Tests"} | values))

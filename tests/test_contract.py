@@ -99,10 +99,16 @@ BREAKS: dict[str, list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]] = {
         (_path("/profile", "get"), lambda node: node.update({"x-scope": "profile:read"})),
     ],
     "links_lead_somewhere": [
+        (
+            _path("/services/{id}/suspend", "post"),
+            lambda node: node["responses"]["200"].update(
+                links={"GetService": {"operationId": "get_service"}}
+            ),
+        ),
         (_path("/services", "post"), lambda node: node["responses"]["201"].pop("links")),
         (
             _path("/services", "post"),
-            lambda node: node["responses"]["201"]["links"]["GetService"].update(operationId="get_server"),
+            lambda node: node["responses"]["201"]["links"]["GetService"].update(operationId="get_nothing"),
         ),
     ],
 }

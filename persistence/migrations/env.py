@@ -2,10 +2,42 @@
 
 from alembic import context
 
-from persistence import api_keys, clients, departments, invoices, products, servers, services, tickets, tokens
+from persistence import (
+    announcements,
+    api_keys,
+    clients,
+    departments,
+    domains,
+    invoices,
+    knowledgebase,
+    products,
+    servers,
+    services,
+    tickets,
+    tokens,
+)
 from persistence.database import Base
 
-NOUNS = (api_keys, clients, departments, invoices, products, servers, services, tickets, tokens)
+NOUNS = (
+    announcements,
+    api_keys,
+    clients,
+    departments,
+    domains,
+    invoices,
+    knowledgebase,
+    products,
+    servers,
+    services,
+    tickets,
+    tokens,
+)
+
+
+def include(_object: object, name: str | None, kind: str, _reflected: bool, _compared: object) -> bool:
+    """Leave out the full-text indexes, which the migrations write in the words of each database."""
+    return not (kind == "table" and str(name).startswith(("article_words", "client_words")))
+
 
 connection = context.config.attributes["connection"]
 context.configure(
@@ -13,6 +45,7 @@ context.configure(
     target_metadata=Base.metadata,
     render_as_batch=connection.dialect.name == "sqlite",
     compare_type=True,
+    include_object=include,
 )
 with context.begin_transaction():
     context.run_migrations()

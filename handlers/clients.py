@@ -1,0 +1,82 @@
+"""Clients (ArcBilling, "Clients"). No answer ever shows a password."""
+
+from datetime import datetime
+from typing import Any
+
+from handlers.caller import Caller
+from handlers.dialects import AdminDialect, Answer, Body, Views
+from persistence import clients
+from persistence.database import Connection, Row
+from persistence.passwords import hashed
+
+
+def _account(row: Row) -> Body:
+    country = {"country": row.country} if row.country else {}
+    return {
+        "id": row.id,
+        "first_name": row.first_name,
+        "last_name": row.last_name,
+        "email": row.email,
+        "company": row.company,
+        "phone": row.phone,
+        "address": row.address1,
+        "city": row.city,
+        "state": row.state,
+        "postcode": row.postcode,
+        **country,
+        "status": row.status,
+        "created_at": AdminDialect.instant(row.created_at),
+    }
+
+
+VIEWS = Views(client=_account, admin=_account)
+
+
+def _deleted(id: int) -> Body:
+    return {"id": id, "deleted": True}
+
+
+DELETED = Views(client=_deleted, admin=_deleted)
+
+
+async def _columns(body: dict[str, Any]) -> dict[str, Any]:
+    """The columns that a body names; the street has one column under two names."""
+    values = {("address1" if name == "address" else name): value for name, value in body.items()}
+    if "password" in values:
+        values["password_hash"] = await hashed(values.pop("password"))
+    return values
+
+
+async def list_clients(
+    user: Caller,
+    db: Connection,
+    page: int = 1,
+    limit: int = 20,
+    after: int | None = None,
+    email: str | None = None,
+    q: str | None = None,
+) -> Answer:
+    """A page of clients."""
+    found = await clients.page(db, page=page, limit=limit, after=after, email=email, q=q)
+    return user.dialect.page(VIEWS, found, "/clients", email=email, q=q)
+
+
+async def get_client(id: int, user: Caller, db: Connection) -> Answer:
+    """One client."""
+    return user.dialect.item(VIEWS, await clients.get(db, id))
+
+
+async def create_client(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> Answer:
+    """Register a client."""
+    return user.dialect.created(VIEWS, await clients.create(db, await _columns(body), now))
+
+
+async def update_client(id: int, body: dict[str, Any], user: Caller, db: Connection) -> Answer:
+    """Change the members that the body names."""
+    return user.dialect.item(VIEWS, await clients.change(db, id, await _columns(body)))
+
+
+async def delete_client(id: int, user: Caller, db: Connection, now: datetime) -> Answer:
+    """Delete a client whose business is done."""
+    await clients.delete(db, id, now)
+    return user.dialect.item(DELETED, id)

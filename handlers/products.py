@@ -1,0 +1,63 @@
+"""Products (ArcBilling, "Products"); adding and changing them stands in neither document."""
+
+from decimal import Decimal
+from typing import Any
+
+from handlers.caller import Caller
+from handlers.dialects import Answer, Body, Views, amount
+from persistence import products
+from persistence.database import Connection, Row
+from persistence.products import CYCLES
+
+DEFAULTS = {"description": "", "status": "active", "currency": "USD", "prices": {}}
+
+
+def _price(value: Decimal | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _view(row: Row) -> Body:
+    return {
+        "id": row.id,
+        "name": row.name,
+        "description": row.description,
+        "kind": row.kind,
+        "status": row.status,
+        "prices": {cycle: _price(getattr(row, cycle)) for cycle in CYCLES},
+        "currency": row.currency,
+    }
+
+
+VIEWS = Views(client=_view, admin=_view)
+
+
+def _columns(body: dict[str, Any]) -> dict[str, Any]:
+    """The columns that a body names; prices that are given replace all prices."""
+    values = dict(body)
+    if "prices" in values:
+        prices = values.pop("prices")
+        values |= {cycle: amount(prices[cycle]) if cycle in prices else None for cycle in CYCLES}
+    return values
+
+
+async def list_products(
+    user: Caller, db: Connection, page: int = 1, limit: int = 20, after: int | None = None
+) -> Answer:
+    """A page of products."""
+    found = await products.page(db, page=page, limit=limit, after=after)
+    return user.dialect.page(VIEWS, found, "/products")
+
+
+async def get_product(id: int, user: Caller, db: Connection) -> Answer:
+    """One product."""
+    return user.dialect.item(VIEWS, await products.get(db, id))
+
+
+async def create_product(body: dict[str, Any], user: Caller, db: Connection) -> Answer:
+    """Add a product."""
+    return user.dialect.created(VIEWS, await products.create(db, _columns(DEFAULTS | body)))
+
+
+async def update_product(id: int, body: dict[str, Any], user: Caller, db: Connection) -> Answer:
+    """Change the members that the body names."""
+    return user.dialect.item(VIEWS, await products.update(db, id, _columns(body)))

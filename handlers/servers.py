@@ -1,0 +1,40 @@
+"""Servers (ArcBilling, "Servers"); adding and changing them stands in neither document."""
+
+from typing import Any
+
+from handlers.caller import Caller
+from handlers.dialects import Answer, Body, Views
+from persistence import servers
+from persistence.database import Connection, Row
+
+COLUMNS = ("id", "name", "hostname", "ip_address", "kind", "status", "capacity", "used")
+
+
+def _view(row: Row) -> Body:
+    return {name: getattr(row, name) for name in COLUMNS}
+
+
+VIEWS = Views(client=_view, admin=_view)
+
+
+async def list_servers(
+    user: Caller, db: Connection, page: int = 1, limit: int = 20, after: int | None = None
+) -> Answer:
+    """A page of servers."""
+    found = await servers.page(db, page=page, limit=limit, after=after)
+    return user.dialect.page(VIEWS, found, "/servers")
+
+
+async def get_server(id: int, user: Caller, db: Connection) -> Answer:
+    """One server."""
+    return user.dialect.item(VIEWS, await servers.get(db, id))
+
+
+async def create_server(body: dict[str, Any], user: Caller, db: Connection) -> Answer:
+    """Add a server."""
+    return user.dialect.created(VIEWS, await servers.create(db, {"status": "active"} | body))
+
+
+async def update_server(id: int, body: dict[str, Any], user: Caller, db: Connection) -> Answer:
+    """Change the members that the body names."""
+    return user.dialect.item(VIEWS, await servers.update(db, id, body))

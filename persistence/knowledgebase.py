@@ -1,0 +1,71 @@
+"""The knowledgebase: articles, found by their words."""
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Index, Select, String, Text, and_, bindparam, func, or_, select
+from sqlalchemy.orm import Mapped, mapped_column
+
+from persistence import search
+from persistence.database import Base, Connection, Key, Listing, Page
+
+
+class Article(Base):
+    __tablename__ = "articles"
+    __table_args__ = (Index("ix_articles_category_id", "category", "id"),)
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    title: Mapped[str] = mapped_column(String(255))
+    category: Mapped[int] = mapped_column(Key)
+    content: Mapped[str] = mapped_column(Text)
+
+
+TABLE = Article.__table__
+
+_CATEGORY = TABLE.c.category == bindparam("category", type_=BigInteger)
+
+LIST = Listing(select(TABLE), TABLE.c.id, category=_CATEGORY)
+
+
+def _found(filtered: bool) -> Any:
+    """The articles that have the words, each with its rank, worked out once."""
+    found = search.ARTICLES.table
+    query = select(*TABLE.c, search.ARTICLES.rank.label("rank"))
+    query = query.select_from(found.join(TABLE, TABLE.c.id == found.c.rowid)).where(search.ARTICLES.matches)
+    return (query.where(_CATEGORY) if filtered else query).cte("found").prefix_with("MATERIALIZED")
+
+
+def _page(filtered: bool, after: bool) -> Select[Any]:
+    found = _found(filtered)
+    query = select(*[found.c[column.name] for column in TABLE.c]).order_by(found.c.rank, found.c.id.desc())
+    query = query.limit(bindparam("limit", type_=BigInteger))
+    if not after:
+        return query.offset(bindparam("offset", type_=BigInteger))
+    last = bindparam("after", type_=BigInteger)
+    rank = select(found.c.rank).where(found.c.id == last).scalar_subquery()
+    return query.where(or_(found.c.rank > rank, and_(found.c.rank == rank, found.c.id < last)))
+
+
+def _count(filtered: bool) -> Select[Any]:
+    return select(func.count().label("total")).select_from(_found(filtered))
+
+
+PAGES = {(filtered, after): _page(filtered, after) for filtered in (False, True) for after in (False, True)}
+COUNTS = {filtered: _count(filtered) for filtered in (False, True)}
+
+
+async def page(
+    db: Connection, *, q: str | None, category: int | None, page: int, limit: int, after: int | None
+) -> Page:
+    """A page of articles: with ``q`` the best match first, without it the newest."""
+    if not q or not q.strip():
+        return await LIST.page(db, page=page, limit=limit, after=after, category=category)
+    number = 1 if after is not None else page
+    words = search.wanted(q)
+    if not words:
+        return Page([], number, limit, 0, False)
+    filtered = category is not None
+    given: dict[str, Any] = {"words": words} | ({"category": category} if filtered else {})
+    place = {"after": after} if after is not None else {"offset": (page - 1) * limit}
+    rows = await db.all(PAGES[filtered, after is not None], limit=limit + 1, **place, **given)
+    total = await db.one(COUNTS[filtered], **given)
+    return Page(rows[:limit], number, limit, total.total if total else 0, len(rows) > limit)

@@ -1,0 +1,17 @@
+"""Passwords: kept as argon2id hashes, which no answer, log or event ever shows."""
+
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+from argon2 import PasswordHasher
+
+HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+
+# A hash takes a core and 19 MiB for some hundredths of a second; more at a time would only wait.
+_threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="password")
+
+
+async def hashed(password: str) -> str:
+    """The argon2id hash of a password, made in a thread."""
+    return await asyncio.get_running_loop().run_in_executor(_threads, HASHER.hash, password)

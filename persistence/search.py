@@ -1,0 +1,114 @@
+"""Full-text search behind one type: FTS5 on SQLite, tsvector on PostgreSQL, the same words on both.
+
+Words are cut and folded here, so that both databases index and look for the same ones: letters and
+digits, without case and accents. A text to look for becomes "all of these words, or words that begin
+with them", whatever was typed.
+"""
+
+import re
+import unicodedata
+from typing import Any
+
+from sqlalchemy import BigInteger, Dialect, Select, Text, bindparam, column, delete, insert, select, table
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.types import Float, NullType, TypeDecorator
+
+from persistence.database import Connection
+
+MAX_WORDS = 20
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, folded."""
+    plain = unicodedata.normalize("NFKD", text)
+    plain = "".join(each for each in plain if not unicodedata.combining(each)).casefold()
+    return re.findall(r"[^\W_]+", plain)
+
+
+class Wanted(TypeDecorator[list[str]]):
+    """Words to look for, in the query language of the database."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: list[str] | None, dialect: Dialect) -> str:
+        if dialect.name == "sqlite":
+            return " AND ".join(f'"{word}" *' for word in value or [])
+        return " & ".join(f"'{word}':*" for word in value or [])
+
+
+class _Matches(ColumnElement[Any]):
+    """Whether the index has the words."""
+
+    inherit_cache = False
+    # Not Boolean, of which SQLite's compiler would write "= 1".
+    type = NullType()
+
+    def __init__(self, index: str) -> None:
+        self.index = index
+        self.wanted = bindparam("words", type_=Wanted)
+
+
+class _Rank(_Matches):
+    """How far from the best match it is: less is better, and the first field weighs most."""
+
+    type = Float()  # type: ignore[assignment]
+
+
+@compiles(_Matches, "sqlite")
+def _sqlite_matches(element: _Matches, compiler: Any, **options: Any) -> str:
+    return f"{element.index} MATCH {compiler.process(element.wanted, **options)}"
+
+
+@compiles(_Matches, "postgresql")
+def _postgresql_matches(element: _Matches, compiler: Any, **options: Any) -> str:
+    wanted = compiler.process(element.wanted, **options)
+    return f"{element.index}.vector @@ to_tsquery('simple', {wanted})"
+
+
+@compiles(_Rank, "sqlite")
+def _sqlite_rank(element: _Rank, compiler: Any, **options: Any) -> str:
+    return f"bm25({element.index}, 10.0, 1.0)"
+
+
+@compiles(_Rank, "postgresql")
+def _postgresql_rank(element: _Rank, compiler: Any, **options: Any) -> str:
+    wanted = compiler.process(element.wanted, **options)
+    return f"-ts_rank('{{0.1, 0.1, 0.1, 1.0}}', {element.index}.vector, to_tsquery('simple', {wanted}), 1)"
+
+
+class Index:
+    """The words of a table's rows, kept beside it under the same ids."""
+
+    def __init__(self, name: str, *fields: str) -> None:
+        self.fields = fields
+        self.table = table(name, column("rowid", BigInteger), *[column(each, Text) for each in fields])
+        self.matches = _Matches(name)
+        self.rank = _Rank(name)
+        self.insert = insert(self.table).values(dict.fromkeys(["rowid", *fields]))
+        self.delete = delete(self.table).where(self.table.c.rowid == bindparam("id", type_=BigInteger))
+
+    @property
+    def ids(self) -> Select[Any]:
+        """The ids of the rows that have the words of the parameter ``words``."""
+        return select(self.table.c.rowid).where(self.matches)
+
+    def row(self, id: int, *texts: str) -> dict[str, Any]:
+        """What is kept of a row's texts, one for each field."""
+        folded = {name: " ".join(words(text)) for name, text in zip(self.fields, texts, strict=True)}
+        return {"rowid": id, **folded}
+
+    async def put(self, db: Connection, id: int, *texts: str) -> None:
+        """Keep the words of a row, instead of those that it had."""
+        await db.run(self.delete, id=id)
+        await db.run(self.insert, **self.row(id, *texts))
+
+
+def wanted(text: str) -> list[str]:
+    """The words of a text to look for, as the parameter ``words``; too many are cut off."""
+    return words(text)[:MAX_WORDS]
+
+
+ARTICLES = Index("article_words", "title", "content")
+CLIENTS = Index("client_words", "words")

@@ -1,0 +1,206 @@
+"""Client accounts: registered, changed, found by their words, deleted without losing the books."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from argon2 import PasswordHasher
+
+from persistence import search
+from persistence.clients import TABLE
+from tests import making
+from tests.contract_client import Api
+from tests.running import Running
+
+NEW = {"first_name": "Ada", "last_name": "Byron", "email": "ada@engine.example", "password": "difference"}
+
+
+class TestCreateClient:
+    def test_nobody_401_client_403(self, nobody: Api, client: Api) -> None:
+        assert [api.post("/clients", NEW).status_code for api in (nobody, client)] == [401, 403]
+
+    @pytest.mark.parametrize("name", list(NEW))
+    def test_a_missing_field_is_named_as_the_document_says(self, admin: Api, name: str) -> None:
+        response = admin.post("/clients", {key: value for key, value in NEW.items() if key != name})
+        assert response.status_code == 400
+        assert response.json()["error"]["message"] == f"The {name} field is required."
+
+    def test_it_answers_the_account_and_never_the_password(self, admin: Api, server: Running) -> None:
+        id = making.client(
+            admin, company="Engine Ltd", address="1 Mill Lane", country="GB", password="s3cret-s3cret"
+        )
+        account = admin.get(f"/clients/{id}").json()["data"]
+        assert (account["address"], account["company"], account["country"]) == (
+            "1 Mill Lane",
+            "Engine Ltd",
+            "GB",
+        )
+        assert (account["status"], account["state"], account["postcode"]) == ("active", "", "")
+        assert not [name for name in account if "password" in name]
+        row = server.inside(lambda db: db.one(TABLE.select().where(TABLE.c.id == id)))
+        assert row.password_hash.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+        assert PasswordHasher().verify(row.password_hash, "s3cret-s3cret")
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"password": "seven77"},
+            {"email": "no address"},
+            {"email": "a@b@c"},
+            {"country": "USA"},
+            {"country": "840"},
+            {"first_name": ""},
+            {"status": "active"},
+            {"password_hash": "x"},
+            {"id": 5},
+            {"company": None},
+        ],
+    )
+    def test_anything_else_is_400(self, admin: Api, change: dict) -> None:
+        response = admin.post("/clients", NEW | change)
+        assert response.status_code == 400
+        assert response.json()["error"]["details"][0]["pointer"] == f"/{next(iter(change))}"
+
+    @pytest.mark.parametrize(
+        ("first", "second"),
+        [
+            ("x1@example.com", "X1@Example.COM"),
+            ("straße1@example.com", "STRASSE1@example.com"),
+            ("ﬁ1@example.com", "fi1@example.com"),
+        ],
+    )
+    def test_emails_are_unique_by_case_fold(self, admin: Api, first: str, second: str) -> None:
+        making.client(admin, email=first)
+        response = admin.post("/clients", NEW | {"email": second})
+        assert response.status_code == 409
+        assert response.json()["error"]["message"] == "Another client has this email address."
+        assert admin.get("/clients", email=second).json()["data"][0]["email"] == first
+
+    def test_of_many_with_one_email_one_is_registered(self, admin: Api) -> None:
+        with ThreadPoolExecutor(10) as pool:
+            made = list(
+                pool.map(lambda _: admin.post("/clients", NEW | {"email": "one@race.example"}), range(10))
+            )
+        assert sorted(each.status_code for each in made) == [201] + [409] * 9
+
+
+class TestUpdateClient:
+    def test_it_changes_what_is_named_and_nothing_else(self, admin: Api) -> None:
+        id = making.client(admin, company="Before Ltd")
+        before = admin.get(f"/clients/{id}").json()["data"]
+        changed = admin.put(f"/clients/{id}", {"company": "After Ltd", "address": "2 Side Street"}).json()[
+            "data"
+        ]
+        assert changed == before | {"company": "After Ltd", "address": "2 Side Street"}
+        assert admin.get(f"/clients/{id}").json()["data"] == changed
+
+    def test_a_new_email_is_found_and_frees_the_old_one(self, admin: Api) -> None:
+        id = making.client(admin, email="old@change.example")
+        admin.put(f"/clients/{id}", {"email": "new@change.example"})
+        assert admin.get("/clients", email="NEW@change.example").json()["data"][0]["id"] == id
+        making.client(admin, email="old@change.example")
+        response = admin.put(f"/clients/{id}", {"email": "OLD@change.example"})
+        assert response.status_code == 409
+        assert admin.get(f"/clients/{id}").json()["data"]["email"] == "new@change.example"
+
+    def test_a_password_alone_is_a_change(self, admin: Api, server: Running) -> None:
+        id = making.client(admin)
+        assert admin.put(f"/clients/{id}", {"password": "another one"}).status_code == 200
+        row = server.inside(lambda db: db.one(TABLE.select().where(TABLE.c.id == id)))
+        assert PasswordHasher().verify(row.password_hash, "another one")
+
+    def test_what_does_not_exist_is_404(self, admin: Api) -> None:
+        assert admin.put("/clients/999999", {"company": "X"}).status_code == 404
+
+
+class TestDeleteClient:
+    def test_it_is_gone_and_its_books_are_not(self, admin: Api) -> None:
+        id = making.client(admin, email="gone@example.com")
+        service = making.service(admin, "terminated", client_id=id)
+        invoice = making.invoice(admin, "paid", client_id=id)
+        ticket = making.ticket(admin, client_id=id)
+        response = admin.request("DELETE", f"/clients/{id}")
+        assert response.json() == {"status": "success", "data": {"id": id, "deleted": True}}
+        for method, body in (("GET", None), ("PUT", {"company": "X"}), ("DELETE", None)):
+            assert admin.request(method, f"/clients/{id}", json=body).status_code == 404
+        for path in (f"/services/{service}", f"/invoices/{invoice}", f"/tickets/{ticket}"):
+            assert admin.get(path).json()["data"]["client_id"] == id
+        assert admin.get("/invoices", client_id=id).json()["meta"]["total"] == 1
+        assert admin.get("/clients", email="gone@example.com").json()["data"] == []
+        making.client(admin, email="gone@example.com")
+
+    def test_nothing_new_can_be_made_for_it(self, admin: Api) -> None:
+        id = making.client(admin)
+        admin.request("DELETE", f"/clients/{id}")
+        bodies = {
+            "/services": {"client_id": id, "product_id": 2, "billing_cycle": "monthly"},
+            "/invoices": {
+                "client_id": id,
+                "due_date": making.DUE,
+                "items": [{"description": "A", "amount": 1}],
+            },
+            "/tickets": {"client_id": id, "department_id": 1, "subject": "A", "message": "B"},
+        }
+        assert {path: admin.post(path, body).status_code for path, body in bodies.items()} == dict.fromkeys(
+            bodies, 404
+        )
+
+    @pytest.mark.parametrize("state", ["active", "suspended"])
+    def test_services_that_run_keep_it(self, admin: Api, state: str) -> None:
+        id = making.client(admin)
+        making.service(admin, state, client_id=id)
+        assert admin.request("DELETE", f"/clients/{id}").status_code == 409
+        assert admin.get(f"/clients/{id}").status_code == 200
+
+    @pytest.mark.parametrize("state", ["unpaid", "overdue"])
+    def test_unpaid_invoices_keep_it(self, admin: Api, state: str) -> None:
+        id = making.client(admin)
+        invoice = making.invoice(admin, state, client_id=id)
+        assert admin.request("DELETE", f"/clients/{id}").status_code == 409
+        admin.post(f"/invoices/{invoice}/pay")
+        assert admin.request("DELETE", f"/clients/{id}").status_code == 200
+
+    def test_against_creation_either_wins_and_never_both(self, admin: Api) -> None:
+        for _ in range(8):
+            id = making.client(admin)
+            body = {"client_id": id, "product_id": 2, "billing_cycle": "monthly"}
+            with ThreadPoolExecutor(2) as pool:
+                made = pool.submit(admin.post, "/services", body)
+                gone = pool.submit(admin.request, "DELETE", f"/clients/{id}")
+            assert (made.result().status_code, gone.result().status_code) in ((201, 409), (404, 200))
+
+
+class TestListClients:
+    def test_words_of_names_companies_and_addresses_find_it(self, admin: Api) -> None:
+        id = making.client(
+            admin, first_name="Zoë", last_name="Quill", company="Xylophone Ünion", email="zq@bells.example"
+        )
+        for q in ("zoe quill", "QUILL", "xylo", "union xylophone", "zq@bells.example", "bells"):
+            assert id in [row["id"] for row in admin.get("/clients", q=q).json()["data"]], q
+        for q in ("zoe nobody", "!!!", "'; DROP TABLE clients; --"):
+            assert admin.get("/clients", q=q).json()["data"] == []
+        admin.put(f"/clients/{id}", {"company": "Marimba"})
+        assert admin.get("/clients", q="xylophone").json()["data"] == []
+        assert admin.get("/clients", q="marimba").json()["meta"]["total"] == 1
+
+    def test_links_keep_the_search(self, admin: Api) -> None:
+        link = admin.get("/clients", q="example", limit=2).headers["Link"]
+        assert link.startswith("</api/v1/clients?q=example&limit=2&after=")
+
+    def test_an_empty_search_is_none(self, admin: Api) -> None:
+        total = admin.get("/clients", limit=1).json()["meta"]["total"]
+        assert admin.get("/clients?q=&limit=1").json()["meta"]["total"] == total
+
+
+class TestWords:
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("DNS-Einträge für größere Straßen", ["dns", "eintrage", "fur", "großere", "straßen"]),
+            ("a_b.c@d", ["a", "b", "c", "d"]),
+            ("ﬁne ½ ２", ["fine", "1", "2", "2"]),
+            ("日本語 テスト", ["日本語", "テスト"]),
+            ("", []),
+        ],
+    )
+    def test_they_are_folded(self, text: str, words: list[str]) -> None:
+        assert [word.replace("ss", "ß") for word in search.words(text)] == words
