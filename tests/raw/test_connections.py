@@ -267,7 +267,7 @@ class TestExpect:
             (None, "/tickets", (), 401),
             ("arc_dead", "/tickets", (), 401),
             (None, "/nowhere", (), 404),
-            (ADMIN, "/departments", (), 405),
+            (ADMIN, "/tickets/15", (), 405),
             (ADMIN, "/invoices", ("Accept: text/html",), 406),
         ],
     )
