@@ -1,6 +1,6 @@
 # CloudArc. `make` alone prints the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fix fuzz spec
+.PHONY: help setup run test check e2e fix fuzz spec
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -22,7 +22,7 @@ run: $(SETUP) ## serve http://127.0.0.1:8080 with demo data
 	@exec $(BIN)/python -m server serve
 
 test: $(SETUP) ## run the whole suite, on SQLite and PostgreSQL
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/e2e
 
 check: $(SETUP) ## judge format, lint, types, imports and contract; write nothing
 	$(BIN)/ruff format --check .
@@ -30,6 +30,9 @@ check: $(SETUP) ## judge format, lint, types, imports and contract; write nothin
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/test_contract.py
+
+e2e: $(SETUP) ## run the documents' PHP and cURL examples with the real programs
+	$(BIN)/python -m pytest -q tests/e2e
 
 fix: $(SETUP) ## format, and mend what can be mended
 	$(BIN)/ruff format .

@@ -72,6 +72,7 @@ TOPICS = {
         ("Moving a domain to us", "You need the transfer code of your registrar."),
         ("DNS settings explained", "A zone holds records: A, AAAA, CNAME, MX and TXT."),
         ("Why DNS changes take time", "Resolvers keep a record until its time to live is over."),
+        ("What a search term may be", "Any search term will do: the name of a record, or a whole question."),
         ("Renewing a domain", "Domains renew by themselves unless you cancel them."),
     ],
     4: [

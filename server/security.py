@@ -87,7 +87,7 @@ def admit(
             401,
             "Authentication required or invalid token"
             if dialect is ClientDialect
-            else "Missing or invalid API key.",
+            else "Missing or invalid API key",
             headers={"WWW-Authenticate": "Bearer"},
         )
     if caller.kind not in audiences:

@@ -1,0 +1,52 @@
+"""What the tests with other programs share: the programs, and a server as a user starts it."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.test_command_line import served
+
+# A proxy that the machine knows must not get what goes to this machine.
+ENVIRONMENT = os.environ | {"no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}
+
+
+def program(name: str, package: str) -> str:
+    """Where a program is. Without it the test fails and names the Debian package that has it."""
+    found = shutil.which(name)
+    if found is None:
+        pytest.fail(f"{name} is missing: install the Debian package {package}", pytrace=False)
+    return found
+
+
+def output(*command: str) -> str:
+    """What a program prints; it must succeed and have nothing to say on stderr."""
+    result = subprocess.run(
+        command, env=ENVIRONMENT, capture_output=True, text=True, encoding="utf-8", timeout=60, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, ""), result
+    return result.stdout
+
+
+@pytest.fixture(scope="session")
+def curl() -> str:
+    return program("curl", "curl")
+
+
+@pytest.fixture(scope="session")
+def php() -> str:
+    """PHP with its curl extension."""
+    found = program("php", "php-cli")
+    if "curl" not in output(found, "-m").lower().split():
+        pytest.fail("PHP's curl extension is missing: install the Debian package php-curl", pytrace=False)
+    return found
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Iterator[str]:
+    """The base address of a server with demo data."""
+    with served(tmp_path) as (_, address):
+        yield address
