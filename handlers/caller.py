@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from handlers.dialects import AdminDialect, ClientDialect, Dialect
+from persistence.errors import Forbidden
 
 Kind = Literal["client", "admin"]
 
@@ -44,3 +45,9 @@ class Caller:
     def may(self, scope: str | None) -> bool:
         """Whether the scopes allow what needs ``scope``. A client needs none: it sees only its own."""
         return scope is None or self.kind == "client" or "*" in self.scopes or scope in self.scopes
+
+    def must(self, *scopes: str) -> None:
+        """Raise Forbidden where one of ``scopes`` is lacking."""
+        lacking = [scope for scope in scopes if not self.may(scope)]
+        if lacking:
+            raise Forbidden(f"The API key lacks the scope {lacking[0]}, so it cannot grant it.")

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import AdminDialect, Answer, Body, Views
+from handlers.dialects import AdminDialect, Answer, Body, Views, deleted
 from persistence import clients
 from persistence.database import Connection, Row
 from persistence.passwords import hashed
@@ -32,11 +32,7 @@ def _account(row: Row) -> Body:
 VIEWS = Views(client=_account, admin=_account)
 
 
-def _deleted(id: int) -> Body:
-    return {"id": id, "deleted": True}
-
-
-DELETED = Views(client=_deleted, admin=_deleted)
+DELETED = Views(client=deleted, admin=deleted)
 
 
 async def _columns(body: dict[str, Any]) -> dict[str, Any]:

@@ -140,12 +140,31 @@ class AdminDialect(Dialect):
         return {"status": "error", "error": error | {"details": list(details)} if details else error}
 
 
+def life(row: Any, dialect: type["Dialect"]) -> Body:
+    """When a credential was made, until when it lives, and when it was used last."""
+    return {
+        "created_at": dialect.instant(row.created_at),
+        "expires_at": dialect.instant(row.expires_at) if row.expires_at else None,
+        "last_used_at": dialect.instant(row.last_used_at) if row.last_used_at else None,
+    }
+
+
+def deleted(id: int) -> Body:
+    """That a resource is deleted."""
+    return {"id": id, "deleted": True}
+
+
 CENT = Decimal("0.01")
 
 
 def amount(value: str | int | float | Decimal) -> Decimal:
     """The exact amount that the contract admitted, with two decimals and without a sign."""
     return abs(Decimal(str(value)).quantize(CENT))
+
+
+def instant(text: str | None) -> datetime | None:
+    """The instant that an operator wrote, if any."""
+    return datetime.fromisoformat(text) if text else None
 
 
 def day(value: date) -> str:

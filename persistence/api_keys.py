@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import String, bindparam, insert, or_, select
+from sqlalchemy import BigInteger, String, bindparam, or_, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import credentials
-from persistence.database import Base, Connection, Instant, Key, Row
+from persistence.database import Base, Connection, Instant, Key, Listing, Page, Row, exists, inserting
+from persistence.errors import Conflict
 
 
 class ApiKey(Base):
@@ -18,20 +20,37 @@ class ApiKey(Base):
     # Separated by blanks, as in OAuth: a scope has none.
     scopes: Mapped[str] = mapped_column(String(1000))
     digest: Mapped[str] = mapped_column(String(64), unique=True)
+    beginning: Mapped[str] = mapped_column(String(8))
     created_at: Mapped[datetime] = mapped_column(Instant)
     expires_at: Mapped[datetime | None] = mapped_column(Instant)
+    last_used_at: Mapped[datetime | None] = mapped_column(Instant)
     revoked_at: Mapped[datetime | None] = mapped_column(Instant)
 
 
 TABLE = ApiKey.__table__
 
-FIND = select(TABLE.c.id, TABLE.c.scopes, TABLE.c.digest).where(
+FIND = select(TABLE.c.id, TABLE.c.scopes, TABLE.c.digest, TABLE.c.last_used_at).where(
     TABLE.c.digest == bindparam("secret_digest"),
     TABLE.c.revoked_at.is_(None),
     or_(TABLE.c.expires_at.is_(None), TABLE.c.expires_at > bindparam("now", type_=Instant)),
 )
 
-INSERT = insert(ApiKey).values(dict.fromkeys(["name", "scopes", "digest", "created_at", "expires_at"]))
+LIST = Listing(select(TABLE), TABLE.c.id, live=TABLE.c.revoked_at.is_(None))
+
+INSERT = inserting(ApiKey, "name", "scopes", "digest", "beginning", "created_at", "expires_at")
+
+REVOKE = (
+    update(ApiKey)
+    .values(revoked_at=bindparam("now", type_=Instant))
+    .where(TABLE.c.id == bindparam("key", type_=BigInteger), TABLE.c.revoked_at.is_(None))
+    .returning(TABLE.c.id)
+)
+
+USED = (
+    update(ApiKey)
+    .values(last_used_at=bindparam("now", type_=Instant))
+    .where(TABLE.c.id == bindparam("key", type_=BigInteger))
+)
 
 
 async def find(db: Connection, secret: str, now: datetime) -> Row | None:
@@ -39,8 +58,31 @@ async def find(db: Connection, secret: str, now: datetime) -> Row | None:
     return await db.one(FIND, secret_digest=credentials.digest(secret), now=now)
 
 
-async def create(db: Connection, name: str, scopes: Sequence[str], secret: str, now: datetime) -> None:
-    """Keep a new secret of the operator."""
-    await db.run(
-        INSERT, name=name, scopes=" ".join(scopes), digest=credentials.digest(secret), created_at=now
-    )
+async def page(db: Connection, **where: Any) -> Page:
+    """A page of the live keys, newest first."""
+    return await LIST.page(db, live=True, **where)
+
+
+async def create(
+    db: Connection,
+    name: str,
+    scopes: Sequence[str],
+    secret: str,
+    now: datetime,
+    expires_at: datetime | None = None,
+) -> Row:
+    """Keep a new secret of the operator. Raises Conflict."""
+    kept = credentials.kept(secret, now, expires_at)
+    return await exists(db, INSERT, "API key", name=name, scopes=" ".join(scopes), **kept)
+
+
+async def revoke(db: Connection, id: int, caller: int, now: datetime) -> None:
+    """Make a key dead, but not the ``caller``'s own. Raises NotFound, Conflict."""
+    if id == caller:
+        raise Conflict("A key cannot revoke itself; use another one.")
+    await exists(db, REVOKE, "API key", key=id, now=now)
+
+
+async def used(db: Connection, id: int, now: datetime) -> None:
+    """Keep when a key was used."""
+    await db.run(USED, key=id, now=now)

@@ -3,7 +3,10 @@
 import hashlib
 import zlib
 from collections.abc import Callable
-from typing import Literal
+from datetime import datetime
+from typing import Any, Literal
+
+from persistence.errors import Conflict
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 BODY = 30
@@ -37,3 +40,15 @@ def may_exist(secret: str) -> bool:
 def digest(secret: str) -> str:
     """What is kept of a secret. It is random and long, so a fast hash is enough."""
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def kept(secret: str, now: datetime, expires_at: datetime | None) -> dict[str, Any]:
+    """The columns that are kept of a new secret. Raises Conflict where it would be dead at once."""
+    if expires_at is not None and expires_at <= now:
+        raise Conflict("The expires_at has passed already; choose an instant to come, or none.")
+    return {
+        "digest": digest(secret),
+        "beginning": secret[:8],
+        "created_at": now,
+        "expires_at": expires_at,
+    }

@@ -113,11 +113,16 @@ def build() -> dict[type[Base], Rows]:
         Token: [
             {"id": 1, "client_id": 42, "digest": credentials.digest(CLIENT_TOKEN)},
             {"id": 2, "client_id": 43, "digest": credentials.digest(OTHER_CLIENT_TOKEN)},
+            # Of which nobody knows the secret; the contract's examples name them.
+            {"id": 3, "client_id": 42, "digest": credentials.digest("spare token")},
         ],
-        ApiKey: [{"id": 1, "name": "Demo", "scopes": "*", "digest": credentials.digest(ADMIN_KEY)}],
+        ApiKey: [
+            {"id": 1, "name": "Demo", "scopes": "*", "digest": credentials.digest(ADMIN_KEY)},
+            {"id": 2, "name": "Spare", "scopes": "*", "digest": credentials.digest("spare key")},
+        ],
     }
     for credential in (*tables[Token], *tables[ApiKey]):
-        credential.update(created_at=START, expires_at=None, revoked_at=None)
+        credential.update(beginning="", created_at=START, expires_at=None, last_used_at=None, revoked_at=None)
     tables[Service] = list(_services(random, tables[Server]))
     tables[Invoice], tables[InvoiceLine], tables[Payment] = _invoices(random)
     tables[Ticket], tables[TicketReply] = _tickets(random)

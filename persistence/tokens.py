@@ -1,12 +1,13 @@
 """API tokens: a client's credential. The secret is shown once; its digest is kept."""
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ForeignKey, String, bindparam, insert, or_, select
+from sqlalchemy import BigInteger, ForeignKey, String, and_, bindparam, or_, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import clients, credentials
-from persistence.database import Base, Connection, Instant, Key, Row
+from persistence.database import Base, Connection, Instant, Key, Listing, Page, Row, exists, inserting
 
 
 class Token(Base):
@@ -15,20 +16,48 @@ class Token(Base):
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     client_id: Mapped[int] = mapped_column(Key, ForeignKey("clients.id"), index=True)
     digest: Mapped[str] = mapped_column(String(64), unique=True)
+    beginning: Mapped[str] = mapped_column(String(8))
     created_at: Mapped[datetime] = mapped_column(Instant)
     expires_at: Mapped[datetime | None] = mapped_column(Instant)
+    last_used_at: Mapped[datetime | None] = mapped_column(Instant)
     revoked_at: Mapped[datetime | None] = mapped_column(Instant)
 
 
 TABLE = Token.__table__
 
-FIND = select(TABLE.c.id, TABLE.c.client_id, TABLE.c.digest).where(
+FIND = select(TABLE.c.id, TABLE.c.client_id, TABLE.c.digest, TABLE.c.last_used_at).where(
     TABLE.c.digest == bindparam("secret_digest"),
     TABLE.c.revoked_at.is_(None),
     or_(TABLE.c.expires_at.is_(None), TABLE.c.expires_at > bindparam("now", type_=Instant)),
 )
 
-INSERT = insert(Token).values(dict.fromkeys(["client_id", "digest", "created_at", "expires_at"]))
+LIST = Listing(
+    select(TABLE),
+    TABLE.c.id,
+    live=TABLE.c.revoked_at.is_(None),
+    client_id=TABLE.c.client_id == bindparam("client_id", type_=BigInteger),
+)
+
+INSERT = inserting(Token, "client_id", "digest", "beginning", "created_at", "expires_at")
+
+REVOKE = (
+    update(Token)
+    .values(revoked_at=bindparam("now", type_=Instant))
+    .where(
+        and_(
+            TABLE.c.id == bindparam("key", type_=BigInteger),
+            TABLE.c.client_id == bindparam("of", type_=BigInteger),
+            TABLE.c.revoked_at.is_(None),
+        )
+    )
+    .returning(TABLE.c.id)
+)
+
+USED = (
+    update(Token)
+    .values(last_used_at=bindparam("now", type_=Instant))
+    .where(TABLE.c.id == bindparam("key", type_=BigInteger))
+)
 
 
 async def find(db: Connection, secret: str, now: datetime) -> Row | None:
@@ -36,7 +65,27 @@ async def find(db: Connection, secret: str, now: datetime) -> Row | None:
     return await db.one(FIND, secret_digest=credentials.digest(secret), now=now)
 
 
-async def create(db: Connection, client_id: int, secret: str, now: datetime) -> None:
-    """Keep a new secret of a client. Raises NotFound."""
+async def page(db: Connection, client_id: int, **where: Any) -> Page:
+    """A page of the live tokens of a client, newest first. Raises NotFound."""
+    await clients.get(db, client_id)
+    return await LIST.page(db, live=True, client_id=client_id, **where)
+
+
+async def create(
+    db: Connection, client_id: int, secret: str, now: datetime, expires_at: datetime | None = None
+) -> Row:
+    """Keep a new secret of a client. Raises NotFound, Conflict."""
     await clients.hold(db, client_id)
-    await db.run(INSERT, client_id=client_id, digest=credentials.digest(secret), created_at=now)
+    kept = credentials.kept(secret, now, expires_at)
+    return await exists(db, INSERT, "token", client_id=client_id, **kept)
+
+
+async def revoke(db: Connection, client_id: int, id: int, now: datetime) -> None:
+    """Make a token dead. Raises NotFound."""
+    await clients.get(db, client_id)
+    await exists(db, REVOKE, "token", of=client_id, key=id, now=now)
+
+
+async def used(db: Connection, id: int, now: datetime) -> None:
+    """Keep when a token was used."""
+    await db.run(USED, key=id, now=now)

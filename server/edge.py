@@ -1,14 +1,18 @@
 """The outermost layer: request id, who is calling, any exception as an answer, headers on every answer."""
 
+import asyncio
 import logging
 import re
 import time
 from collections.abc import MutableMapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from handlers.caller import Caller
 from handlers.dialects import AdminDialect, ClientDialect, Dialect
+from persistence import api_keys, tokens
 from persistence.database import Database
 from server import security
 from server.errors import Problem, as_problem, body_of, fault, invalid
@@ -17,6 +21,8 @@ from server.pipeline import Clock, Match, Routes
 from server.transport import Call, Disconnected, Reply, header, request_id, send_reply
 
 logger = logging.getLogger("cloudarc")
+
+MINUTE = timedelta(minutes=1)
 
 HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 
@@ -31,6 +37,7 @@ class Edge:
         self.routes = routes
         self.database = database
         self.clock = clock
+        self.remembering: dict[tuple[str, int], asyncio.Task[None]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -73,7 +80,27 @@ class Edge:
             async with self.database.reading() as db:
                 identity = await security.identify(credential, db, self.clock())
             call.caller = identity.caller
+            self._remember_use(identity)
             call.dialect = identity.dialect or call.dialect
+
+    def _remember_use(self, identity: security.Identity) -> None:
+        """Keep when a credential was used, to the minute, without making its caller wait for that."""
+        caller, now = identity.caller, self.clock()
+        if caller is None or (identity.last_used_at and now - identity.last_used_at < MINUTE):
+            return
+        if (caller.kind, caller.id) not in self.remembering:
+            task = asyncio.get_running_loop().create_task(self._write_use(caller, now))
+            self.remembering[caller.kind, caller.id] = task
+
+    async def _write_use(self, caller: Caller, now: datetime) -> None:
+        used = tokens.used if caller.kind == "client" else api_keys.used
+        try:
+            async with self.database.transaction() as db:
+                await used(db, caller.id, now)
+        except Exception as error:
+            logger.info("the use of a credential was not kept: %s", error)
+        finally:
+            self.remembering.pop((caller.kind, caller.id), None)
 
     @staticmethod
     def _default_dialect(credential: security.Credential | None, match: Match | None) -> type[Dialect]:

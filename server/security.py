@@ -30,10 +30,11 @@ class Credential:
 
 @dataclass(frozen=True)
 class Identity:
-    """Who is calling, and in which dialect as far as the credential says."""
+    """Who is calling, in which dialect as far as the credential says, and when it was used last."""
 
     caller: Caller | None = None
     dialect: type[Dialect] | None = None
+    last_used_at: datetime | None = None
 
 
 def carried(headers: Iterable[tuple[bytes, bytes]], query: bytes) -> Credential | None:
@@ -68,13 +69,13 @@ async def identify(credential: Credential | None, db: Connection, now: datetime)
     if prefix is not AdminDialect:
         token = await tokens.find(db, secret, now)
         if token is not None and hmac.compare_digest(token.digest, digest):
-            return Identity(Caller.client(token.id, token.client_id), ClientDialect)
+            return Identity(Caller.client(token.id, token.client_id), ClientDialect, token.last_used_at)
     if prefix is not ClientDialect:
         key = await api_keys.find(db, secret, now)
         if key is not None and hmac.compare_digest(key.digest, digest):
             # In the query a key would lie in logs, so there it opens nothing.
             caller = None if credential.in_query else Caller.admin(key.id, key.scopes)
-            return Identity(caller, AdminDialect)
+            return Identity(caller, AdminDialect, key.last_used_at)
     return Identity(dialect=prefix or fallback)
 
 

@@ -294,12 +294,21 @@ def scopes_are_said(document: contract.Document) -> Iterator[str]:
             if operation.scope:
                 yield f"{operation.id} has a scope that nobody needs"
             continue
-        noun = operation.path.split("/")[1]
+        (noun,) = operation.spec["tags"]
         expected = f"{noun}:{'read' if operation.method == 'get' else 'write'}"
         if operation.scope != expected:
             yield f"{operation.id} needs x-scope: {expected}"
         elif f"`{expected}`" not in operation.spec["description"]:
             yield f"{operation.id} does not tell of its scope"
+
+
+@rule
+def the_scopes_are_those_of_the_operations(document: contract.Document) -> Iterator[str]:
+    needed = {each.scope for each in contract.operations(document) if each.scope}
+    nouns = {scope.partition(":")[0] for scope in needed}
+    known = set(document["components"]["schemas"]["Scope"]["enum"]) - {"*"}
+    if known != {f"{noun}:{verb}" for noun in nouns for verb in ("read", "write")}:
+        yield f"Scope is not {sorted(needed)}"
 
 
 @rule
@@ -310,10 +319,11 @@ def links_lead_somewhere(document: contract.Document) -> Iterator[str]:
             for name, link in contract.deref(document, response).get("links", {}).items():
                 if link["operationId"] not in known:
                     yield f"{operation.id} {status} {name} leads to {link['operationId']}"
-        verb = operation.method == "post" and "{" in operation.path
+        makes = operation.id.startswith("create_")
+        verb = operation.method == "post" and "{" in operation.path and not makes
         for response in operation.spec["responses"].values():
             # A fuzzer takes what has links for a way to make something, and starts there for ever.
             if verb and contract.deref(document, response).get("links"):
                 yield f"{operation.id} makes nothing, so it needs no links"
-        if operation.id.startswith("create_") and not operation.spec["responses"]["201"].get("links"):
+        if makes and not operation.spec["responses"]["201"].get("links"):
             yield f"{operation.id} has no link to what it created"

@@ -80,3 +80,13 @@ def server(admin: Api, **values: Any) -> int:
 def department(admin: Api, **values: Any) -> int:
     """The id of a new department."""
     return made(admin.post("/departments", {"name": "Tests"} | values))
+
+
+def token(admin: Api, client_id: int = 42, **values: Any) -> int:
+    """The id of a new token."""
+    return made(admin.post(f"/clients/{client_id}/tokens", values))
+
+
+def api_key(admin: Api, **values: Any) -> int:
+    """The id of a new API key."""
+    return made(admin.post("/api-keys", {"name": "Tests", "scopes": ["tickets:read"]} | values))

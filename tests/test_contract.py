@@ -98,6 +98,10 @@ BREAKS: dict[str, list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]] = {
         (_path("/services", "post"), lambda node: node.update({"x-scope": "services:read"})),
         (_path("/profile", "get"), lambda node: node.update({"x-scope": "profile:read"})),
     ],
+    "the_scopes_are_those_of_the_operations": [
+        (_schema("Scope"), lambda node: node["enum"].append("weather:read")),
+        (_schema("Scope"), lambda node: node["enum"].remove("tickets:read")),
+    ],
     "links_lead_somewhere": [
         (
             _path("/services/{id}/suspend", "post"),

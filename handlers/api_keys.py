@@ -1,0 +1,48 @@
+"""API keys (ArcBilling, "Admin Panel → Settings → API"). A secret is shown once."""
+
+import secrets
+from datetime import datetime
+from typing import Any
+
+from handlers.caller import Caller
+from handlers.dialects import AdminDialect, Answer, Body, Views, deleted, instant, life
+from persistence import api_keys, credentials
+from persistence.database import Connection, Row
+
+
+def _key(row: Row) -> Body:
+    known = {"id": row.id, "name": row.name, "scopes": row.scopes.split(), "beginning": row.beginning}
+    return known | life(row, AdminDialect)
+
+
+def _created(row: Row, secret: str) -> Body:
+    return _key(row) | {"key": secret}
+
+
+VIEWS = Views(client=_key, admin=_key)
+CREATED = Views(client=_created, admin=_created)
+REVOKED = Views(client=deleted, admin=deleted)
+
+
+async def list_api_keys(
+    user: Caller, db: Connection, page: int = 1, limit: int = 20, after: int | None = None
+) -> Answer:
+    """A page of the live keys."""
+    found = await api_keys.page(db, page=page, limit=limit, after=after)
+    return user.dialect.page(VIEWS, found, "/api-keys")
+
+
+async def create_api_key(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> Answer:
+    """Make a key and show it; nobody grants what they lack."""
+    scopes = sorted(set(body["scopes"]))
+    user.must(*scopes)
+    secret = credentials.mint("arc_", secrets.choice)
+    expires_at = instant(body.get("expires_at"))
+    made = await api_keys.create(db, body["name"], scopes, secret, now, expires_at)
+    return user.dialect.created(CREATED, made, secret)
+
+
+async def revoke_api_key(id: int, user: Caller, db: Connection, now: datetime) -> Answer:
+    """Make a key dead."""
+    await api_keys.revoke(db, id, user.id, now)
+    return user.dialect.item(REVOKED, id)

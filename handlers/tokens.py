@@ -1,0 +1,47 @@
+"""Tokens of clients (CloudBill, "Clients → Edit → API Token"). A secret is shown once."""
+
+import secrets
+from datetime import datetime
+from typing import Any
+
+from handlers.caller import Caller
+from handlers.dialects import AdminDialect, Answer, Body, Views, deleted, instant, life
+from persistence import credentials, tokens
+from persistence.database import Connection, Row
+
+
+def _token(row: Row) -> Body:
+    known = {"id": row.id, "client_id": row.client_id, "beginning": row.beginning}
+    return known | life(row, AdminDialect)
+
+
+def _created(row: Row, secret: str) -> Body:
+    return _token(row) | {"token": secret}
+
+
+VIEWS = Views(client=_token, admin=_token)
+CREATED = Views(client=_created, admin=_created)
+REVOKED = Views(client=deleted, admin=deleted)
+
+
+async def list_tokens(
+    id: int, user: Caller, db: Connection, page: int = 1, limit: int = 20, after: int | None = None
+) -> Answer:
+    """A page of a client's live tokens."""
+    found = await tokens.page(db, id, page=page, limit=limit, after=after)
+    return user.dialect.page(VIEWS, found, f"/clients/{id}/tokens")
+
+
+async def create_token(
+    id: int, user: Caller, db: Connection, now: datetime, body: dict[str, Any] | None = None
+) -> Answer:
+    """Make a token and show it."""
+    secret = credentials.mint("cbt_", secrets.choice)
+    expires_at = instant((body or {}).get("expires_at"))
+    return user.dialect.created(CREATED, await tokens.create(db, id, secret, now, expires_at), secret)
+
+
+async def revoke_token(id: int, token_id: int, user: Caller, db: Connection, now: datetime) -> Answer:
+    """Make a token dead."""
+    await tokens.revoke(db, id, token_id, now)
+    return user.dialect.item(REVOKED, token_id)
