@@ -9,24 +9,13 @@ from persistence import clients
 from persistence.database import Connection, Row
 from persistence.passwords import hashed
 
+SHOWN = ("id", "first_name", "last_name", "email", "company", "phone", "city", "state", "postcode", "status")
+
 
 def _account(row: Row) -> Body:
     country = {"country": row.country} if row.country else {}
-    return {
-        "id": row.id,
-        "first_name": row.first_name,
-        "last_name": row.last_name,
-        "email": row.email,
-        "company": row.company,
-        "phone": row.phone,
-        "address": row.address1,
-        "city": row.city,
-        "state": row.state,
-        "postcode": row.postcode,
-        **country,
-        "status": row.status,
-        "created_at": AdminDialect.instant(row.created_at),
-    }
+    created = {"address": row.address1, "created_at": AdminDialect.instant(row.created_at)}
+    return {name: getattr(row, name) for name in SHOWN} | country | created
 
 
 VIEWS = Views(client=_account, admin=_account)

@@ -5,7 +5,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
@@ -42,6 +42,32 @@ def _enter_transaction() -> None:
     if _inside.get():
         raise RuntimeError("a transaction inside a transaction would wait for itself")
     _inside.set(True)
+
+
+class Beginning(Connection):
+    """The connection of a transaction that begins with its first statement."""
+
+    def __init__(self, begin: Callable[[], Awaitable[Connection]], database: Database) -> None:
+        self.begin = begin
+        self.database = database
+        self.begun: Connection | None = None
+
+    def parameters(self, statement: ClauseElement) -> Collection[str]:
+        return self.database.prepare(statement).defaults.keys()
+
+    async def _connection(self) -> Connection:
+        if self.begun is None:
+            self.begun = await self.begin()
+        return self.begun
+
+    async def all(self, statement: ClauseElement, **params: Any) -> list[Row]:
+        return await (await self._connection()).all(statement, **params)
+
+    async def run(self, statement: ClauseElement, **params: Any) -> int:
+        return await (await self._connection()).run(statement, **params)
+
+    async def many(self, statement: ClauseElement, rows: Sequence[Mapping[str, Any]]) -> None:
+        await (await self._connection()).many(statement, rows)
 
 
 # --- SQLite ------------------------------------------------------------------------------------------
@@ -107,32 +133,19 @@ class SQLiteReading(Transaction):
         return None
 
 
-class SQLiteWriting(SQLiteConnection, Transaction):
+class SQLiteWriting(Transaction):
     """One writer at a time: the lock keeps the process's own, BEGIN IMMEDIATE those of other processes."""
 
     def __init__(self, database: "SQLite") -> None:
-        super().__init__(database, database.writer.raw)
+        self.database = database
+        self.raw = database.writer.raw
         self.begun = False
 
     async def __aenter__(self) -> Connection:
         _enter_transaction()
-        return self
+        return Beginning(self._begin, self.database)
 
-    async def all(self, statement: ClauseElement, **params: Any) -> list[Row]:
-        await self._begin()
-        return await super().all(statement, **params)
-
-    async def run(self, statement: ClauseElement, **params: Any) -> int:
-        await self._begin()
-        return await super().run(statement, **params)
-
-    async def many(self, statement: ClauseElement, rows: Sequence[Mapping[str, Any]]) -> None:
-        await self._begin()
-        await super().many(statement, rows)
-
-    async def _begin(self) -> None:
-        if self.begun:
-            return
+    async def _begin(self) -> Connection:
         await self.database.lock.acquire()
         try:
             try:
@@ -145,6 +158,7 @@ class SQLiteWriting(SQLiteConnection, Transaction):
                 raise _sqlite_failure(error) from error
             raise
         self.begun = True
+        return self.database.writer
 
     def _begin_patiently(self) -> None:
         raw = self.database.writer.raw
@@ -293,32 +307,19 @@ class PostgreSQLReading(Transaction):
         await asyncio.shield(self.pool.release(self.raw))
 
 
-class PostgreSQLWriting(PostgreSQLConnection, Transaction):
+class PostgreSQLWriting(Transaction):
     """READ COMMITTED; what must not race is a conditional write."""
 
     def __init__(self, database: "PostgreSQL", pool: Any) -> None:
-        super().__init__(database, None)
+        self.database = database
         self.pool = pool
+        self.raw: Any = None
 
     async def __aenter__(self) -> Connection:
         _enter_transaction()
-        return self
+        return Beginning(self._begin, self.database)
 
-    async def all(self, statement: ClauseElement, **params: Any) -> list[Row]:
-        await self._begin()
-        return await super().all(statement, **params)
-
-    async def run(self, statement: ClauseElement, **params: Any) -> int:
-        await self._begin()
-        return await super().run(statement, **params)
-
-    async def many(self, statement: ClauseElement, rows: Sequence[Mapping[str, Any]]) -> None:
-        await self._begin()
-        await super().many(statement, rows)
-
-    async def _begin(self) -> None:
-        if self.raw is not None:
-            return
+    async def _begin(self) -> Connection:
         try:
             raw = await self.pool.acquire(timeout=LOCK_SECONDS)
             # From here on leaving the transaction gives the connection back.
@@ -326,6 +327,7 @@ class PostgreSQLWriting(PostgreSQLConnection, Transaction):
             await raw.execute("BEGIN")
         except FAILURES as error:
             raise _postgresql_failure(error) from error
+        return PostgreSQLConnection(self.database, raw)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -1,37 +1,17 @@
 """What Alembic runs: the migrations, on the connection that it is given."""
 
+import importlib
+import pkgutil
+
 from alembic import context
 
-from persistence import (
-    announcements,
-    api_keys,
-    clients,
-    departments,
-    domains,
-    invoices,
-    knowledgebase,
-    products,
-    servers,
-    services,
-    tickets,
-    tokens,
-)
+import persistence
 from persistence.database import Base
 
-NOUNS = (
-    announcements,
-    api_keys,
-    clients,
-    departments,
-    domains,
-    invoices,
-    knowledgebase,
-    products,
-    servers,
-    services,
-    tickets,
-    tokens,
-)
+# Every noun's tables are known once its module is.
+for module in pkgutil.iter_modules(persistence.__path__, "persistence."):
+    if not module.ispkg:
+        importlib.import_module(module.name)
 
 
 def include(_object: object, name: str | None, kind: str, _reflected: bool, _compared: object) -> bool:
