@@ -394,6 +394,15 @@ async def empty(db: Connection) -> bool:
     return True
 
 
+async def present(db: Connection) -> bool:
+    """Whether one of the demo credentials is kept."""
+    for table, secret in ((Token, CLIENT_TOKEN), (Token, OTHER_CLIENT_TOKEN), (ApiKey, ADMIN_KEY)):
+        column = table.__table__.c.digest
+        if await db.one(select(column).where(column == credentials.digest(secret))) is not None:
+            return True
+    return False
+
+
 async def seed(database: Database) -> None:
     """Fill an empty database. Raises Conflict where it is not empty."""
     async with database.transaction() as db:

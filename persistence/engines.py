@@ -6,6 +6,7 @@
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
@@ -140,17 +141,24 @@ class SQLiteWriting(Transaction):
         self.database = database
         self.raw = database.writer.raw
         self.begun = False
+        self.patience = LOCK_SECONDS * 1000
 
     async def __aenter__(self) -> Connection:
         _enter_transaction()
         return Beginning(self._begin, self.database)
 
     async def _begin(self) -> Connection:
-        await self.database.lock.acquire()
+        # One deadline for both locks: whoever queues behind a writer that waits does not wait anew.
+        deadline = asyncio.get_running_loop().time() + LOCK_SECONDS
+        try:
+            await asyncio.wait_for(self.database.lock.acquire(), LOCK_SECONDS)
+        except TimeoutError:
+            raise Unavailable from None
         try:
             try:
                 self.raw.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError:
+                self.patience = max(1, int(1000 * (deadline - asyncio.get_running_loop().time())))
                 await self._finish(self._begin_patiently)
         except BaseException as error:
             self._release()
@@ -161,12 +169,11 @@ class SQLiteWriting(Transaction):
         return self.database.writer
 
     def _begin_patiently(self) -> None:
-        raw = self.database.writer.raw
-        raw.execute(f"PRAGMA busy_timeout={LOCK_SECONDS * 1000}")
+        self.raw.execute(f"PRAGMA busy_timeout={self.patience}")
         try:
-            raw.execute("BEGIN IMMEDIATE")
+            self.raw.execute("BEGIN IMMEDIATE")
         finally:
-            raw.execute("PRAGMA busy_timeout=0")
+            self.raw.execute("PRAGMA busy_timeout=0")
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -228,8 +235,12 @@ class SQLite(Database):
         return raw
 
     async def close(self) -> None:
+        # A writer that was cut off may still be in a thread; its connection must not go before it has
+        # let go of the lock. It never does so later than its own deadline.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.lock.acquire(), 2 * LOCK_SECONDS)
+            self.writer.raw.close()
         self.reader.raw.close()
-        self.writer.raw.close()
 
     def reading(self) -> Transaction:
         return SQLiteReading(self.reader)
@@ -250,10 +261,16 @@ def _postgresql_failure(error: Exception) -> Exception:
     if isinstance(error, asyncpg.PostgresError):
         code = error.sqlstate or ""
         return Unavailable() if code in PASSING or code.startswith("08") else error
-    return Unavailable() if isinstance(error, asyncpg.InterfaceError | OSError | TimeoutError) else error
+    return Unavailable() if isinstance(error, FAILURES) else error
 
 
-FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+FAILURES = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 
 
 class PostgreSQLConnection(Connection):
@@ -304,7 +321,7 @@ class PostgreSQLReading(Transaction):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await asyncio.shield(self.pool.release(self.raw))
+        await asyncio.shield(_give_back(self.pool, self.raw))
 
 
 class PostgreSQLWriting(Transaction):
@@ -355,9 +372,16 @@ class PostgreSQLWriting(Transaction):
             if self.raw.is_in_transaction():
                 await self.raw.execute("ROLLBACK", timeout=LOCK_SECONDS)
         except FAILURES:
-            self.raw.terminate()
+            with suppress(*FAILURES):
+                self.raw.terminate()
         finally:
-            await self.pool.release(self.raw)
+            await _give_back(self.pool, self.raw)
+
+
+async def _give_back(pool: Any, raw: Any) -> None:
+    """Return a connection to its pool. That it has died meanwhile is not news to anybody."""
+    with suppress(*FAILURES):
+        await pool.release(raw, timeout=LOCK_SECONDS)
 
 
 class PostgreSQL(Database):
@@ -388,6 +412,7 @@ class PostgreSQL(Database):
             min_size=1,
             max_size=self.size,
             timeout=LOCK_SECONDS,
+            command_timeout=2 * LOCK_SECONDS,
             reset=_no_reset,
             server_settings={
                 "application_name": "cloudarc",
@@ -398,8 +423,11 @@ class PostgreSQL(Database):
         )
 
     async def close(self) -> None:
-        await self.readers.close()
-        await self.writers.close()
+        for pool in (self.readers, self.writers):
+            try:
+                await asyncio.wait_for(pool.close(), 3)
+            except TimeoutError:
+                pool.terminate()
 
     def reading(self) -> Transaction:
         return PostgreSQLReading(self, self.readers)

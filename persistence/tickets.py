@@ -11,6 +11,7 @@ from sqlalchemy import (
     String,
     Text,
     bindparam,
+    func,
     insert,
     or_,
     select,
@@ -22,6 +23,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import clients, departments, lifecycle
 from persistence.database import Base, Connection, Instant, Key, Listing, Page, Row, one_by_id, owned
+from persistence.errors import Conflict
 
 
 class Ticket(Base):
@@ -63,6 +65,15 @@ GET = one_by_id(select(TABLE), TABLE.c.id)
 GET_REPLIES = (
     select(REPLIES).where(REPLIES.c.ticket_id == bindparam("id", type_=BigInteger)).order_by(REPLIES.c.id)
 ).limit(10_000)
+
+MOST_REPLIES = 10_000
+"""As many as the contract shows of a ticket."""
+
+COUNT_REPLIES = (
+    select(func.count().label("total"))
+    .select_from(TicketReply)
+    .where(REPLIES.c.ticket_id == bindparam("id", type_=BigInteger))
+)
 
 LIST = Listing(
     select(TABLE),
@@ -166,6 +177,9 @@ async def reply(db: Connection, id: int, owner: int | None, message: str, now: d
     Raises NotFound, Forbidden, Conflict.
     """
     author = "staff" if owner is None else "client"
+    count = await db.one(COUNT_REPLIES, id=id)
+    if count is not None and count.total >= MOST_REPLIES:
+        raise Conflict(f"The ticket has {MOST_REPLIES} replies and holds no more; open a new one.")
     await _go(db, id, owner, f"reply_as_{author}", now)
     await db.run(INSERT_REPLY, ticket_id=id, author=author, message=message, created_at=now)
 

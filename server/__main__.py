@@ -2,11 +2,14 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import secrets
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import NoReturn, TypeVar
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
@@ -15,7 +18,7 @@ from openapi import contract
 from persistence import api_keys, credentials, demo, migrations, tokens
 from persistence.database import Connection, Database
 from persistence.engines import connect
-from persistence.errors import Refusal, StartError
+from persistence.errors import Conflict, Refusal, StartError
 from server import app, environment, logs
 from server.environment import SettingError, Settings
 from server.protocol import Protocol
@@ -38,8 +41,32 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+T = TypeVar("T")
+
+
+class OneLine(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(
+            2, f"cloudarc: {message.encode('ascii', 'replace').decode()}; {self.prog} --help tells more.\n"
+        )
+
+
+def _id(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:20]) <= 2**53 - 1):
+        raise argparse.ArgumentTypeError("must be the id of a client")
+    return int(text)
+
+
+def _name(text: str) -> str:
+    if not (1 <= len(text) <= 100 and text.isprintable()):
+        raise argparse.ArgumentTypeError("must have 1 to 100 printable characters")
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="cloudarc", description="A billing, provisioning and support API.")
+    parser = OneLine(prog="cloudarc", description="A billing, provisioning and support API.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     def command(
@@ -58,10 +85,10 @@ def _parser() -> argparse.ArgumentParser:
     each.add_argument("--demo", action="store_true", required=True, help="with the demo data")
     each = command("token", lambda settings, options: None, "API tokens of clients")
     each = _create(each, create_token)
-    each.add_argument("--client", type=int, required=True, help="the id of the client")
+    each.add_argument("--client", type=_id, required=True, help="the id of the client")
     each = command("key", lambda settings, options: None, "API keys of the operator")
     each = _create(each, create_key)
-    each.add_argument("--name", required=True, help="what the key is for")
+    each.add_argument("--name", type=_name, required=True, help="what the key is for")
     each.add_argument("--scope", action="append", required=True, help="a scope such as invoices:read, or *")
     each = command("spec", spec, "print the contract")
     each.add_argument("--audience", choices=contract.AUDIENCES, help="one kind of credential")
@@ -88,9 +115,11 @@ def serve(settings: Settings, options: argparse.Namespace) -> None:
     logs.set_up(settings)
     if not settings.production:
         migrations.upgrade(settings.database_url)
-        asyncio.run(_with_database(settings, _seed_if_empty))
+        demo_data = asyncio.run(_with_database(settings, _seed_if_empty))
     elif migrations.pending(settings.database_url):
         raise StartError("The database lacks migrations; run `python -m server migrate` first.")
+    else:
+        demo_data = asyncio.run(_with_database(settings, _refuse_demo_data))
     listener = _listen(settings)
     config = uvicorn.Config(
         "server.app:create",
@@ -106,11 +135,28 @@ def serve(settings: Settings, options: argparse.Namespace) -> None:
         timeout_keep_alive=30,
         timeout_graceful_shutdown=8,
     )
-    _greet(settings, listener)
+    _greet(settings, listener, demo_data=demo_data)
     if settings.workers == 1:
         uvicorn.Server(config).run(sockets=[listener])
     else:
-        Multiprocess(config, sockets=[listener]).run()
+        supervisor = Supervisor(config, sockets=[listener])
+        supervisor.run()
+        if not supervisor.asked:
+            raise StartError("A worker could not start again, so the server has stopped; the log says why.")
+
+
+class Supervisor(Multiprocess):
+    """Knows whether it was asked to stop, or gave up."""
+
+    asked = False
+
+    def handle_int(self) -> None:
+        self.asked = True
+        super().handle_int()
+
+    def handle_term(self) -> None:
+        self.asked = True
+        super().handle_term()
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -123,20 +169,24 @@ def _listen(settings: Settings) -> socket.socket:
         listener.bind(address)
         # From here on callers wait instead of being refused, so what is printed next is true.
         listener.listen(2048)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "this is no host"
         raise SettingError(
-            f"Cannot listen on {settings.host}:{settings.port} ({error.strerror}); "
+            f"Cannot listen on {ascii(settings.host)[1:-1]}:{settings.port} ({reason}); "
             "stop what uses it, or choose another CLOUDARC_HOST or CLOUDARC_PORT."
         ) from error
     listener.set_inheritable(True)
     return listener
 
 
-def _greet(settings: Settings, listener: socket.socket) -> None:
+def _greet(settings: Settings, listener: socket.socket, *, demo_data: bool) -> None:
     host, port = listener.getsockname()[:2]
     base = f"http://{f'[{host}]' if ':' in host else host}:{port}/api/v1"
     lines = [f"CloudArc serves {base}", f"  docs       {base}/docs"]
-    if not settings.production:
+    if settings.log_format == "json":
+        logging.getLogger("cloudarc").info("serving", extra={"fields": {"address": base}})
+        return
+    if demo_data:
         lines += [
             f"  client 42  {demo.CLIENT_TOKEN}",
             f"  client 43  {demo.OTHER_CLIENT_TOKEN}",
@@ -183,7 +233,7 @@ def create_key(settings: Settings, options: argparse.Namespace) -> None:
     secret = credentials.mint("arc_", secrets.choice)
 
     async def work(db: Connection) -> None:
-        await api_keys.create(db, options.name, options.scope, secret, app.now())
+        await api_keys.create(db, options.name, sorted(set(options.scope)), secret, app.now())
 
     _write(settings, work)
     print(secret)
@@ -201,20 +251,34 @@ def _write(settings: Settings, work: Callable[[Connection], Awaitable[None]]) ->
     asyncio.run(_with_database(settings, inside))
 
 
-async def _with_database(settings: Settings, work: Callable[[Database], Awaitable[None]]) -> None:
+async def _with_database(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
     database = connect(settings.database_url)
     await database.open()
     try:
-        await work(database)
+        return await work(database)
     finally:
         await database.close()
 
 
-async def _seed_if_empty(database: Database) -> None:
+async def _seed_if_empty(database: Database) -> bool:
+    """Seed an empty database; whether there is demo data then."""
     async with database.reading() as db:
         empty = await demo.empty(db)
     if empty:
-        await demo.seed(database)
+        # Of two servers that start on one empty database the other may have been quicker.
+        with suppress(Conflict):
+            await demo.seed(database)
+    async with database.reading() as db:
+        return await demo.present(db)
+
+
+async def _refuse_demo_data(database: Database) -> bool:
+    async with database.reading() as db:
+        if await demo.present(db):
+            raise StartError(
+                "The database has demo data, whose credentials everybody knows; use an empty one."
+            )
+    return False
 
 
 # --- the contract ------------------------------------------------------------------------------------
@@ -222,7 +286,13 @@ async def _seed_if_empty(database: Database) -> None:
 
 def spec(settings: Settings, options: argparse.Namespace) -> None:
     """Print the contract, whole or for one audience."""
-    sys.stdout.buffer.write(contract.published(options.format, options.audience).body)
+    try:
+        sys.stdout.buffer.write(contract.published(options.format, options.audience).body)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        # Or Python would try again at its end, and tell of it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SettingError(f"The contract cannot be written ({error.strerror}).") from error
 
 
 if __name__ == "__main__":

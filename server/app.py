@@ -12,16 +12,21 @@ from connexion.middleware.lifespan import LifespanMiddleware
 from connexion.options import SwaggerUIOptions
 from connexion.resolver import Resolver
 from openapi_spec_validator import validate
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from handlers.dialects import AdminDialect
 from openapi import contract
 from persistence.database import Database
 from persistence.engines import connect
 from server import environment, logs
-from server.edge import Edge
+from server.edge import SAFETY, Edge
 from server.environment import Settings
+from server.errors import Problem, body_of
 from server.pipeline import Clock, Pipeline
+from server.transport import request_id
 
 
 def now() -> datetime:
@@ -40,8 +45,10 @@ def finder(document: contract.Document) -> Callable[[str], Callable[..., Any]]:
     return find
 
 
-def assemble(database: Database, document: contract.Document, clock: Clock = now) -> Edge:
-    """The API over a database that is open, or that the lifespan opens."""
+def assemble(
+    database: Database, document: contract.Document, clock: Clock = now, *, demo: bool = True
+) -> Edge:
+    """The API over a database that is open, or that the lifespan opens; ``demo`` admits demo credentials."""
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
@@ -62,7 +69,21 @@ def assemble(database: Database, document: contract.Document, clock: Clock = now
     # Built now, not at the first request: a handler that is missing must stop the start.
     stack, layers = app.middleware._build_middleware_stack()
     pipeline = next(each for each in layers if isinstance(each, Pipeline))
-    return Edge(stack, routes=pipeline.routes, database=database, clock=clock)
+    return Edge(stack, routes=pipeline.routes, database=database, clock=clock, demo=demo)
+
+
+class CrossOrigin(CORSMiddleware):
+    """CORS whose preflight answers have the headers of all others, and are refused like any OPTIONS."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        response = super().preflight_response(request_headers)
+        if response.status_code != 200:
+            problem = Problem(405, "This method is not allowed here.", headers={"Allow": ""})
+            body = body_of(problem, AdminDialect)
+            response = Response(body, 405, problem.headers, media_type="application/json")
+        response.headers["X-Request-Id"] = request_id(request_headers.raw)
+        response.headers.update({name.decode(): value.decode() for name, value in SAFETY})
+        return response
 
 
 def create(settings: Settings | None = None) -> ASGIApp:
@@ -71,9 +92,9 @@ def create(settings: Settings | None = None) -> ASGIApp:
     logs.set_up(settings)
     document = contract.bundle()
     validate(document)
-    app: ASGIApp = assemble(connect(settings.database_url), document)
+    app: ASGIApp = assemble(connect(settings.database_url), document, demo=not settings.production)
     if settings.cors_origins:
-        app = CORSMiddleware(
+        app = CrossOrigin(
             app,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],

@@ -14,6 +14,7 @@ from handlers.caller import Caller
 from handlers.dialects import AdminDialect, ClientDialect, Dialect
 from persistence import api_keys, tokens
 from persistence.database import Database
+from persistence.errors import Unavailable
 from server import security
 from server.errors import Problem, as_problem, body_of, fault, invalid
 from server.logs import log_call
@@ -32,8 +33,11 @@ SAFETY = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff
 class Edge:
     """What every request passes, whatever becomes of it."""
 
-    def __init__(self, app: ASGIApp, *, routes: Routes, database: Database, clock: Clock) -> None:
+    def __init__(
+        self, app: ASGIApp, *, routes: Routes, database: Database, clock: Clock, demo: bool = True
+    ) -> None:
         self.app = app
+        self.demo = demo
         self.routes = routes
         self.database = database
         self.clock = clock
@@ -50,6 +54,11 @@ class Edge:
             await self._serve(call, scope, receive, marked)
         except Disconnected:
             call.status = 499
+        except asyncio.CancelledError:
+            # The server stops and has waited long enough. Nothing was written; say so.
+            if call.status:
+                raise
+            await send_reply(marked, self._refusal(as_problem(Unavailable()), call, scope))
         except Exception as error:
             problem = as_problem(error)
             if problem.status == 500:
@@ -78,7 +87,7 @@ class Edge:
         call.dialect = self._default_dialect(credential, call.match)
         if credential is not None:
             async with self.database.reading() as db:
-                identity = await security.identify(credential, db, self.clock())
+                identity = await security.identify(credential, db, self.clock(), demo=self.demo)
             call.caller = identity.caller
             self._remember_use(identity)
             call.dialect = identity.dialect or call.dialect

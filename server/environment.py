@@ -2,11 +2,13 @@
 
 import ipaddress
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 
 class SettingError(Exception):
@@ -89,6 +91,23 @@ def _value(name: str, field: str, text: str) -> object:
     return text
 
 
+SQLITE_URL = re.compile(r"sqlite:///(?!:memory:)[^?]+")
+ORIGIN = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+|\*")
+
+
+def _is_postgresql(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return (
+            parts.scheme == "postgresql+asyncpg"
+            and bool(parts.hostname)
+            and parts.port != 0
+            and not parts.query
+        )
+    except ValueError:
+        return False
+
+
 def _complete(settings: Settings) -> Settings:
     for proxy in settings.trusted_proxies:
         if proxy == "*" and not settings.production:
@@ -111,11 +130,18 @@ def _complete(settings: Settings) -> Settings:
     if not settings.database_url:
         path = Path(settings.data_dir).resolve() / "cloudarc.db"
         changes["database_url"] = f"sqlite:///{path}"
-    elif not settings.database_url.startswith(("sqlite:///", "postgresql+asyncpg://")):
+    elif not (SQLITE_URL.fullmatch(settings.database_url) or _is_postgresql(settings.database_url)):
         raise SettingError(
             "CLOUDARC_DATABASE_URL must be sqlite:///path/to/file.db or "
-            "postgresql+asyncpg://user:password@host/name."
+            "postgresql+asyncpg://user:password@host/name, without options."
         )
+    if settings.redis_url and not settings.redis_url.startswith(("redis://", "rediss://", "unix://")):
+        raise SettingError("CLOUDARC_REDIS_URL must begin with redis://, rediss:// or unix://.")
+    for origin in settings.cors_origins:
+        if not ORIGIN.fullmatch(origin):
+            raise SettingError(
+                "CLOUDARC_CORS_ORIGINS must be origins such as https://panel.example.com, or *."
+            )
     url = str(changes.get("database_url", settings.database_url))
     if settings.workers > 1 and url.startswith("sqlite:"):
         raise SettingError(

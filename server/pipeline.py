@@ -23,7 +23,7 @@ from handlers.dialects import Dialect
 from openapi import contract
 from persistence.database import Database
 from server import security
-from server.errors import ContractBreach, Fault, Problem, fault, invalid
+from server.errors import ContractBreach, Problem, fault, invalid
 from server.transport import Reply, accepts, call_of, header, is_json, read_body, send_reply
 from server.validation import BadJson, Found, Parameter, Validator, parse_json, parse_query
 
@@ -66,15 +66,13 @@ class Plan:
         for parameter, text in zip(self.path_parameters, segments, strict=True):
             values[parameter.name], wrong = parameter.parse(text)
             faults += wrong
-        missing: list[Fault] = []
         try:
             content = parse_json(body) if body else None
+            found = self.judge(content, bool(body), dialect) if body or self.body_required else []
         except BadJson as error:
             raise invalid(*faults, fault("body", "", str(error))) from None
-        if body or self.body_required:
-            found = list(self.judge(content, bool(body), dialect))
-            missing = [each.fault for each in found if each.missing]
-            faults += [each.fault for each in found if not each.missing]
+        missing = [each.fault for each in found if each.missing]
+        faults += [each.fault for each in found if not each.missing]
         if missing or faults:
             raise invalid(*missing, *faults, status=422 if missing and dialect == "client" else 400)
         for parameter in self.query_parameters.values():
@@ -87,7 +85,7 @@ class Plan:
         validator = self.bodies.get(dialect)
         if validator is None:
             wrong = fault("body", "", "This takes no body; send none, or {}.")
-            return [] if content == {} and isinstance(content, dict) else [Found(wrong)]
+            return [] if content == {} else [Found(wrong)]
         if given and validator.is_valid(content):
             return []
         if given:
@@ -220,7 +218,7 @@ class Pipeline(SpecMiddleware):
         arguments = plan.arguments(match.segments, scope["query_string"], body, dialect.name)
         reply = await self.run(plan, call.caller, dialect, arguments)
         etag = reply.headers.get("ETag")
-        if etag and etag in _tags(scope):
+        if etag and {etag, "*"} & _tags(scope):
             reply = Reply(304, b"", headers=reply.headers)
         await send_reply(send, reply)
 
@@ -251,8 +249,8 @@ def refuse_route(match: Match | None, caller: Caller | None, path: str) -> Probl
     )
 
 
-def _tags(scope: Scope) -> list[str]:
-    return re.findall(r'"[^"]*"', ",".join(header(scope, b"if-none-match")))
+def _tags(scope: Scope) -> set[str]:
+    return set(re.findall(r'"[^"]*"|^\*$', ",".join(header(scope, b"if-none-match"))))
 
 
 def compile_plan(

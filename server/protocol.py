@@ -15,6 +15,9 @@ from server.transport import BROKEN, MAX_DROPPED, deadline, request_id
 MAX_HEAD = 64 * 1024
 """How many bytes the request line and the headers may have together."""
 
+WRITE_SECONDS = 20.0
+"""How long a caller may read nothing of an answer that waits for it."""
+
 UPGRADE_HEADERS = {b"upgrade", b"connection", b"http2-settings"}
 
 ABSOLUTE_WITHOUT_PATH = re.compile(rb"^[a-zA-Z]+://[^/?#]+(?=[?#]|$)")
@@ -39,6 +42,7 @@ class Protocol(HttpToolsProtocol):
         self.in_body = False
         self.watch: asyncio.TimerHandle | None = None
         self.without_upgrade: bytes | None = None
+        self.stuck: asyncio.TimerHandle | None = None
 
     # --- the deadline ---
 
@@ -48,6 +52,8 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_watch()
+        if self.stuck is not None:
+            self.stuck.cancel()
         super().connection_lost(exc)
 
     def _start_watch(self) -> None:
@@ -77,6 +83,23 @@ class Protocol(HttpToolsProtocol):
         else:
             # The pipeline is at work: it answers, and this looks again whether the rest ever comes.
             self.watch = self.loop.call_later(1.0, self._overdue)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio reads it, uvicorn has no use for it
+        """A caller who has sent all and closed its side still waits for the answer."""
+        if self.cycle is None or self.cycle.response_complete or self.in_body:
+            return False
+        self.cycle.keep_alive = False
+        return True
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.stuck = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.stuck is not None:
+            self.stuck.cancel()
+            self.stuck = None
 
     # --- the parser ---
 

@@ -54,8 +54,13 @@ def carried(headers: Iterable[tuple[bytes, bytes]], query: bytes) -> Credential 
     return Credential(found[0] if one else None, bool(tokens))
 
 
-async def identify(credential: Credential | None, db: Connection, now: datetime) -> Identity:
-    """Whose credential it is. Raises Unavailable."""
+async def identify(
+    credential: Credential | None, db: Connection, now: datetime, *, demo: bool = True
+) -> Identity:
+    """Whose credential it is; without ``demo`` only secrets of our own form are anybody's.
+
+    Raises Unavailable.
+    """
     if credential is None:
         return Identity()
     secret = credential.secret
@@ -63,8 +68,8 @@ async def identify(credential: Credential | None, db: Connection, now: datetime)
     if secret is None:
         return Identity(dialect=fallback)
     prefix = PREFIXES.get(secret[:4])
-    if not credentials.may_exist(secret):
-        return Identity(dialect=prefix)
+    if not credentials.may_exist(secret) or not (prefix or demo):
+        return Identity(dialect=prefix or fallback)
     digest = credentials.digest(secret)
     if prefix is not AdminDialect:
         token = await tokens.find(db, secret, now)

@@ -58,7 +58,13 @@ class Validator:
             name for each in document["components"]["schemas"].values() for name in each.get("properties", ())
         )
         self._compiled = jsonschema_rs.Draft4Validator(self.root, validate_formats=True)
-        self.is_valid = self._compiled.is_valid
+
+    def is_valid(self, value: Any) -> bool:
+        """Whether a value is right. Raises BadJson where it is nested too deeply to tell."""
+        try:
+            return self._compiled.is_valid(value)
+        except ValueError:
+            raise BadJson("The body is nested too deeply.") from None
 
     def faults(self, value: Any, place: str, base: str = "") -> "Iterator[Found]":
         """What is wrong with ``value``, one fault for each place in it."""
@@ -72,9 +78,12 @@ class Validator:
 
     def _cut(self, value: Any, depth: int) -> Any:
         """A copy with no more in it than is explained; it has the same kinds of faults."""
-        if isinstance(value, list) and depth:
+        if isinstance(value, list | dict) and not depth:
+            # Deeper than any shape of the contract, so it is a fault where it begins.
+            return type(value)()
+        if isinstance(value, list):
             return [self._cut(each, depth - 1) for each in value[:MAX_EXPLAINED]]
-        if isinstance(value, dict) and depth:
+        if isinstance(value, dict):
             unknown = islice((name for name in value if name not in self.names), MAX_EXPLAINED)
             kept = {*unknown, *(self.names & value.keys())}
             return {name: self._cut(each, depth - 1) for name, each in value.items() if name in kept}

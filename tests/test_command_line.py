@@ -1,9 +1,11 @@
 """The command line and the settings: what works, and one line with exit status 2 for every mistake."""
 
+import json
 import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -82,6 +84,31 @@ class TestServe:
             assert api.get("/services").json()["data"][0]["product_name"] == "Business Hosting"
             api.close()
 
+    def test_with_json_every_line_is_json_and_none_has_a_credential(self, tmp_path: Path) -> None:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "server", "serve", "--port", "0"],
+            env=environment(tmp_path, log_format="json"),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        httpx.get(f"{json.loads(first)['address']}/services?api_token={CLIENT}")
+        process.send_signal(signal.SIGINT)
+        lines = [first, *process.communicate(timeout=20)[0].splitlines()]
+        assert [json.loads(line)["level"] for line in lines]
+        assert any(json.loads(line).get("operation") == "list_services" for line in lines)
+        assert not any(secret in line for line in lines for secret in (CLIENT, ADMIN))
+
+    def test_it_names_demo_credentials_only_where_they_work(self, tmp_path: Path) -> None:
+        command(tmp_path, "migrate")
+        command(tmp_path, "key", "create", "--name", "first", "--scope", "*")
+        with served(tmp_path) as (process, _):
+            process.send_signal(signal.SIGINT)
+            process.wait(15)
+            assert process.stdout is not None
+            assert CLIENT not in process.stdout.read()
+
     def test_what_was_written_is_there_after_a_restart(self, tmp_path: Path) -> None:
         with served(tmp_path) as (_, base):
             api = Api(base, ADMIN)
@@ -155,7 +182,63 @@ class TestServe:
         is_one_line(command(tmp_path, "serve", **settings), "migrate")
 
 
+class TestMistakes:
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            [],
+            ["fly"],
+            ["serve", "--frob"],
+            ["serve", "--port", "abc"],
+            ["token", "create", "--client", "abc"],
+            ["token", "create", "--client", "99999999999999999999"],
+            ["token", "create", "--client", "0"],
+            ["key", "create", "--name", "x"],
+            ["key", "create", "--name", "", "--scope", "*"],
+            ["key", "create", "--name", "x" * 101, "--scope", "*"],
+            ["key", "create", "--name", "a\nb", "--scope", "*"],
+            ["spec", "--format", "xml"],
+            ["spec", "--audience", "staff"],
+        ],
+    )
+    def test_each_is_one_line(self, tmp_path: Path, arguments: list[str]) -> None:
+        is_one_line(command(tmp_path, *arguments))
+
+    def test_a_database_of_a_newer_version_is_one_line(self, tmp_path: Path) -> None:
+        command(tmp_path, "migrate")
+        with sqlite3.connect(tmp_path / "var" / "cloudarc.db") as raw:
+            raw.execute("UPDATE alembic_version SET version_num = '9999'")
+        is_one_line(command(tmp_path, "migrate"), "newer")
+
+    def test_a_full_disk_behind_spec_is_one_line(self, tmp_path: Path) -> None:
+        with Path("/dev/full").open("wb") as full:
+            result = subprocess.run(
+                [sys.executable, "-m", "server", "spec"],
+                env=environment(tmp_path),
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+        assert result.returncode == 2
+        assert result.stderr.count("\n") == 1
+
+
 class TestCredentials:
+    def test_production_refuses_a_database_with_demo_data(self, tmp_path: Path) -> None:
+        assert command(tmp_path, "seed", "--demo").returncode == 0
+        settings = {"environment": "production", "secret_key": "x" * 32}
+        is_one_line(command(tmp_path, "serve", "--port", "0", **settings), "demo data")
+
+    def test_a_demo_credential_that_comes_later_opens_nothing_in_production(self, tmp_path: Path) -> None:
+        settings = {"environment": "production", "secret_key": "x" * 32}
+        assert command(tmp_path, "migrate", **settings).returncode == 0
+        with served(tmp_path, **settings) as (_, base):
+            assert command(tmp_path, "seed", "--demo").returncode == 0
+            for secret in (CLIENT, ADMIN):
+                response = httpx.get(f"{base}/services", headers={"Authorization": f"Bearer {secret}"})
+                assert response.status_code == 401
+
     def test_production_starts_empty_and_its_first_key_and_token_work(self, tmp_path: Path) -> None:
         settings = {"environment": "production", "secret_key": "x" * 32}
         assert command(tmp_path, "migrate", **settings).returncode == 0
@@ -215,6 +298,15 @@ class TestSettings:
             ("SECRET_KEY", "short"),
             ("LOG_FORMAT", "xml"),
             ("UNKNOWN", "1"),
+            ("REDIS_URL", "garbage"),
+            ("CORS_ORIGINS", "https://x.example/"),
+            ("CORS_ORIGINS", "garbage"),
+            ("DATABASE_URL", "sqlite:///"),
+            ("DATABASE_URL", "sqlite:///:memory:"),
+            ("DATABASE_URL", "sqlite:////x.db?mode=ro"),
+            ("DATABASE_URL", "postgresql+asyncpg://u@127.0.0.1:abc/x"),
+            ("DATABASE_URL", "postgresql+asyncpg://u@127.0.0.1:99999/x"),
+            ("DATABASE_URL", "postgresql+asyncpg://u@127.0.0.1/x?sslmode=require"),
         ],
     )
     def test_a_wrong_one_is_named(self, name: str, value: str) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from alembic import command
-from alembic.util import CommandError
 from sqlalchemy import create_engine, insert, select, update
 from sqlalchemy.engine import make_url
 
@@ -181,6 +180,54 @@ class TestWaiting:
         assert run(work) == ["Sales"]
 
 
+class TestQueueing:
+    def test_who_queues_behind_a_waiting_writer_does_not_wait_anew(
+        self, url: str, backend: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if backend == "postgresql":
+            return  # Its writers wait beside each other, not behind.
+        monkeypatch.setattr("persistence.engines.LOCK_SECONDS", 0.5)
+
+        async def work() -> float:
+            database, other = connect(url), connect(url)
+            await database.open()
+            await other.open()
+            holder = other.writer.raw  # type: ignore[attr-defined]
+            holder.execute("BEGIN IMMEDIATE")
+            started = asyncio.get_running_loop().time()
+            tasks = [asyncio.create_task(add(database, f"D{nth}")) for nth in range(6)]
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            waited = asyncio.get_running_loop().time() - started
+            assert all(isinstance(each, Unavailable) for each in results)
+            holder.execute("ROLLBACK")
+            await add(database, "After")
+            await other.close()
+            await database.close()
+            return waited
+
+        assert asyncio.run(work()) < 1.5
+
+    def test_closing_waits_for_a_writer_that_was_cut_off(self, url: str, backend: str) -> None:
+        if backend == "postgresql":
+            return  # It has no thread of ours that could outlive its connection.
+
+        async def work() -> None:
+            database, other = connect(url), connect(url)
+            await database.open()
+            await other.open()
+            holder = other.writer.raw  # type: ignore[attr-defined]
+            holder.execute("BEGIN IMMEDIATE")
+            task = asyncio.create_task(add(database, "Cut"))
+            await asyncio.sleep(0.05)
+            task.cancel()
+            asyncio.get_running_loop().call_later(0.2, holder.execute, "ROLLBACK")
+            await database.close()
+            assert task.done()
+            await other.close()
+
+        asyncio.run(work())
+
+
 class TestTypes:
     def test_amounts_instants_and_days_come_back_as_they_went_in(self, run: Run) -> None:
         async def work(database: Database) -> Any:
@@ -226,7 +273,7 @@ class TestMigrations:
             settings.attributes["connection"] = connection
             command.check(settings)
 
-        with pytest.raises(CommandError):
+        with pytest.raises(StartError, match="surplus"):
             migrations._with_connection(url, check)
 
     def test_they_go_back_and_forth(self, url: str) -> None:

@@ -7,6 +7,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -54,6 +55,10 @@ def _with_connection(url: str, work):  # type: ignore[no-untyped-def]
             with engine.begin() as connection:
                 return work(connection)
         return asyncio.run(_asynchronously(url, work))
+    except CommandError as error:
+        raise StartError(
+            f"The database {shown} was made by a newer version than this one ({error}); install that version."
+        ) from error
     except (SQLAlchemyError, OSError, TimeoutError) as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise StartError(

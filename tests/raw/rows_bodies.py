@@ -24,6 +24,14 @@ def invoice(amount: str = '"1.00"', client: str = "56", due: str = '"2035-02-01"
 DEEP = 100_000
 
 NO_JSON: list[tuple[str, str | bytes]] = [
+    *[
+        (f"{depth} lists in each other", "[" * depth + "]" * depth)
+        for depth in (254, 255, 256, 300, 600, 900)
+    ],
+    *[
+        (f"a subject of {depth} lists in each other", ticket("[" * depth + "]" * depth))
+        for depth in (255, 500)
+    ],
     ("invalid UTF-8", ticket().encode().replace(b"A", b"\xff\xfe")),
     ("a cut UTF-8 sequence", ticket().encode().replace(b"A", b"\xf0\x9f\x98")),
     ("an overlong UTF-8 sequence", ticket().encode().replace(b"A", b"\xc0\x80")),

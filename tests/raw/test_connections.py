@@ -311,6 +311,15 @@ class TestExpect:
         assert wire.is_closed()
 
 
+class TestHalfClosed:
+    @pytest.mark.parametrize("secret", [CLIENT, None])
+    def test_who_has_sent_all_still_gets_the_answer(self, wire: Wire, secret: str | None) -> None:
+        wire.send(send("/tickets", secret, '{"subject":"A","message":"B","department_id":1}'))
+        wire.socket.shutdown(socket.SHUT_WR)
+        assert wire.answer().status == (201 if secret else 401)
+        assert wire.is_closed()
+
+
 class TestGivingUp:
     @pytest.mark.parametrize(
         "part",

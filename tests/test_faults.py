@@ -1,0 +1,124 @@
+"""What goes wrong around the server: it says 503 or nothing worse, and recovers by itself."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from handlers.dialects import ClientDialect
+from persistence.tickets import TicketReply
+from server.app import CrossOrigin
+from server.edge import Edge
+from server.transport import call_of
+from tests import making
+from tests.conftest import new_database
+from tests.contract_client import Api
+from tests.running import ADMIN, CLIENT, Running, prepared, serving
+
+BODY = {"client_id": 42, "department_id": 2, "subject": "DNS", "message": "Help"}
+
+
+class TestPostgreSQL:
+    def test_dying_backends_are_503_and_nothing_worse(self, postgres: str, tmp_path: Any) -> None:
+        url = new_database("postgresql", tmp_path, postgres)
+        with serving(prepared(url)) as running:
+            stop = threading.Event()
+
+            def calls(nth: int) -> set[int]:
+                seen = set()
+                with httpx.Client(base_url=running.url, headers={"Authorization": f"Bearer {ADMIN}"}) as http:
+                    while not stop.is_set():
+                        write = nth % 2
+                        response = http.post("/tickets", json=BODY) if write else http.get("/services")
+                        seen.add(response.status_code)
+                        assert response.status_code != 503 or response.headers["Retry-After"]
+                return seen
+
+            with ThreadPoolExecutor(12) as pool:
+                results = [pool.submit(calls, nth) for nth in range(12)]
+                for _ in range(15):
+                    asyncio.run(_terminate_all(url))
+                stop.set()
+                seen = set().union(*[each.result() for each in results])
+            assert seen <= {200, 201, 503}
+            assert 503 in seen
+            answer = httpx.get(f"{running.url}/services", headers={"Authorization": f"Bearer {CLIENT}"})
+            assert answer.status_code == 200
+
+
+async def _terminate_all(url: str) -> None:
+    import asyncpg
+
+    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
+    await connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = 'cloudarc' AND datname = current_database()"
+    )
+    await connection.close()
+
+
+class TestCutOff:
+    def test_a_call_that_is_cut_off_is_answered_503(self, server: Running) -> None:
+        sent: list[Any] = []
+
+        async def wait(scope: Any, receive: Any, send: Any) -> None:
+            call_of(scope).dialect = ClientDialect
+            await asyncio.sleep(3600)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async def run() -> None:
+            edge = Edge(wait, routes=server.edge.routes, database=server.database, clock=server.clock)
+            scope = {
+                "type": "http",
+                "http_version": "1.1",
+                "method": "GET",
+                "path": "/api/v1/status",
+                "raw_path": b"/api/v1/status",
+                "query_string": b"",
+                "headers": [(b"host", b"x")],
+            }
+            task = asyncio.ensure_future(edge(scope, None, send))  # type: ignore[arg-type]
+            await asyncio.sleep(0)
+            task.cancel()
+            await task
+
+        asyncio.run(run())
+        headers = dict(sent[0]["headers"])
+        assert sent[0]["status"] == 503
+        assert headers[b"retry-after"] == b"1"
+        assert b"x-request-id" in headers
+
+
+class TestLongThreads:
+    def test_a_ticket_holds_as_many_replies_as_it_shows(
+        self, admin: Api, server: Running, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("persistence.tickets.MOST_REPLIES", 2)
+        id = making.ticket(admin)
+        codes = [admin.post(f"/tickets/{id}/reply", {"message": "A"}).status_code for _ in range(3)]
+        assert codes == [201, 201, 409]
+        assert server.count(TicketReply, ticket_id=id) == 2
+
+
+class TestCrossOrigin:
+    @pytest.mark.parametrize(
+        ("origin", "status"), [("https://panel.example", 200), ("https://evil.example", 405)]
+    )
+    def test_preflights_look_like_every_answer(self, server: Running, origin: str, status: int) -> None:
+        app = CrossOrigin(server.edge, allow_origins=["https://panel.example"], allow_methods=["POST"])
+
+        async def ask() -> httpx.Response:
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as http:
+                headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+                return await http.options("/api/v1/tickets", headers=headers)
+
+        response = asyncio.run(ask())
+        assert response.status_code == status
+        assert response.headers["X-Request-Id"]
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert ("access-control-allow-origin" in response.headers) == (status == 200)
