@@ -101,7 +101,7 @@ class Prepared:
         self.row: Callable[[Iterable[Any]], Row] = tuple
         self.results: tuple[Callable[[Any], Any] | None, ...] = ()
         if columns:
-            self.row = namedtuple("Row", [each.keyname for each in columns])._make  # type: ignore[attr-defined]
+            self.row = namedtuple("Row", [each.keyname for each in columns])._make  # type: ignore[attr-defined]  # known at run time only
             if dialect.name == "sqlite":
                 self.results = tuple(each.type._cached_result_processor(dialect, None) for each in columns)
                 if not any(self.results):

@@ -387,7 +387,7 @@ async def _give_back(pool: Any, raw: Any) -> None:
 class PostgreSQL(Database):
     """A server. Readers and writers have a pool each: writers may wait long for a row."""
 
-    dialect = postgresql_dialect.dialect()  # type: ignore[no-untyped-call]
+    dialect = postgresql_dialect.dialect()  # type: ignore[no-untyped-call]  # untyped there
 
     def __init__(self, url: URL, size: int = 10) -> None:
         super().__init__()

@@ -53,7 +53,7 @@ class _Matches(ColumnElement[Any]):
 class _Rank(_Matches):
     """How far from the best match it is: less is better, and the first field weighs most."""
 
-    type = Float()  # type: ignore[assignment]
+    type = Float()  # type: ignore[assignment]  # a number, not a condition
 
 
 @compiles(_Matches, "sqlite")

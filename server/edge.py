@@ -60,6 +60,10 @@ class Edge:
                 raise
             await send_reply(marked, self._refusal(as_problem(Unavailable()), call, scope))
         except Exception as error:
+            if call.status:
+                # An answer that has begun cannot be taken back; its connection has gone.
+                logger.info("%s could not be answered to the end: %s", call.request_id, error)
+                return
             problem = as_problem(error)
             if problem.status == 500:
                 logger.error("%s failed", call.request_id, exc_info=error)

@@ -74,7 +74,7 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
             )
         if text:
             values[field] = _value(name, field, text)
-    settings = Settings(**values)  # type: ignore[arg-type]
+    settings = Settings(**values)  # type: ignore[arg-type]  # _value has judged each
     return _complete(settings)
 
 

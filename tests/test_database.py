@@ -181,15 +181,21 @@ class TestWaiting:
 
 
 class TestQueueing:
+    """Of SQLite alone: PostgreSQL's writers wait beside each other, and in no thread of ours."""
+
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> str:
+        url = new_database("sqlite", tmp_path, None)
+        migrations.upgrade(url)
+        return url
+
     def test_who_queues_behind_a_waiting_writer_does_not_wait_anew(
-        self, url: str, backend: str, monkeypatch: pytest.MonkeyPatch
+        self, file: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        if backend == "postgresql":
-            return  # Its writers wait beside each other, not behind.
         monkeypatch.setattr("persistence.engines.LOCK_SECONDS", 0.5)
 
         async def work() -> float:
-            database, other = connect(url), connect(url)
+            database, other = connect(file), connect(file)
             await database.open()
             await other.open()
             holder = other.writer.raw  # type: ignore[attr-defined]
@@ -207,12 +213,9 @@ class TestQueueing:
 
         assert asyncio.run(work()) < 1.5
 
-    def test_closing_waits_for_a_writer_that_was_cut_off(self, url: str, backend: str) -> None:
-        if backend == "postgresql":
-            return  # It has no thread of ours that could outlive its connection.
-
+    def test_closing_waits_for_a_writer_that_was_cut_off(self, file: str) -> None:
         async def work() -> None:
-            database, other = connect(url), connect(url)
+            database, other = connect(file), connect(file)
             await database.open()
             await other.open()
             holder = other.writer.raw  # type: ignore[attr-defined]

@@ -1,7 +1,9 @@
 """What needs several steps on one connection: segments, pipelines, HEAD, 100 Continue, and giving up."""
 
 import socket
+import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -318,6 +320,25 @@ class TestHalfClosed:
         wire.socket.shutdown(socket.SHUT_WR)
         assert wire.answer().status == (201 if secret else 401)
         assert wire.is_closed()
+
+
+class TestNotReading:
+    def test_who_reads_nothing_of_a_long_answer_is_cut_off(
+        self, server: Running, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("server.protocol.WRITE_SECONDS", 0.3)
+        with socket.socket() as idle:
+            idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            idle.settimeout(10)
+            idle.connect(("127.0.0.1", server.port))
+            # More than the kernel holds for a connection, so that the server has to wait.
+            idle.sendall(get("/docs", None) * 8)
+            time.sleep(0.8)
+            received = 0
+            with suppress(ConnectionResetError):
+                while data := idle.recv(1 << 20):
+                    received += len(data)
+            assert received < 8 * 1_800_000
 
 
 class TestGivingUp:
