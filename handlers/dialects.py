@@ -1,5 +1,6 @@
 """The two ways of saying the same: CloudBill's for a client, ArcBilling's for an operator. Pure."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -44,14 +45,13 @@ class Dialect:
 
     @classmethod
     def item(cls, views: Views, *found: Any) -> Answer:
-        """200 with one object."""
+        """200 with one object, and its ``ETag`` where it has a version."""
         raise NotImplementedError
 
     @classmethod
     def created(cls, views: Views, *found: Any) -> Answer:
-        """201 with one object."""
-        body, _ = cls.item(views, *found)[:2]
-        return body, 201
+        """201 with one object, and its ``ETag`` where it has a version."""
+        return cls.item(views, *found)[0], 201, _tag(found)
 
     @classmethod
     def whole(cls, limit: int) -> int:
@@ -85,7 +85,7 @@ class ClientDialect(Dialect):
 
     @classmethod
     def item(cls, views: Views, *found: Any) -> Answer:
-        return views.client(*found), 200
+        return views.client(*found), 200, _tag(found)
 
     @classmethod
     def whole(cls, limit: int) -> int:
@@ -118,7 +118,7 @@ class AdminDialect(Dialect):
 
     @classmethod
     def item(cls, views: Views, *found: Any) -> Answer:
-        return {"status": "success", "data": views.admin(*found)}, 200
+        return {"status": "success", "data": views.admin(*found)}, 200, _tag(found)
 
     @classmethod
     def whole(cls, limit: int) -> int:
@@ -170,6 +170,27 @@ def instant(text: str | None) -> datetime | None:
 def day(value: date) -> str:
     """A day, which both documents write alike."""
     return value.isoformat()
+
+
+# No place of it can be read in two ways, so no text takes long to be refused.
+_TAG = r'(?:(?:W/)?"[!#-~\x80-\xff]*"[ \t]*)?'
+TAGS = re.compile(rf"[ \t]*{_TAG}(?:,[ \t]*{_TAG})*")
+VERSION = re.compile(r"[1-9][0-9]{0,17}")
+
+
+def versions(if_match: str | None) -> frozenset[int] | None:
+    """The versions that an ``If-Match`` names, None where any will do. Weak tags and rubbish name none."""
+    if if_match is None or if_match == "*":
+        return None
+    if not TAGS.fullmatch(if_match):
+        return frozenset()
+    tags = re.findall(r'(W/)?"([^"]*)"', if_match)
+    return frozenset(int(tag) for weak, tag in tags if not weak and VERSION.fullmatch(tag))
+
+
+def _tag(found: Sequence[Any]) -> dict[str, str]:
+    version = getattr(found[0], "version", None) if found else None
+    return {} if version is None else {"ETag": f'"{version}"'}
 
 
 def _place(page: Page) -> Body:

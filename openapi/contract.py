@@ -207,7 +207,7 @@ def _narrow(document: Document, operation: Operation, audience: Audience, keep: 
                 del links[name]
         elif status not in keep and any(
             branch(document, media["schema"], audience) != media["schema"]
-            for media in definition["content"].values()
+            for media in definition.get("content", {}).values()
         ):
             name = audience.capitalize() + response["$ref"].rpartition("/")[2]
             if name not in components["responses"]:

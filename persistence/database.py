@@ -27,8 +27,10 @@ from sqlalchemy import (
     Select,
     Update,
     bindparam,
+    false,
     func,
     insert,
+    or_,
     select,
     update,
 )
@@ -37,7 +39,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 from sqlalchemy.sql.elements import ClauseElement, KeyedColumnElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from persistence.errors import Forbidden, NotFound
+from persistence.errors import Forbidden, NotFound, PreconditionFailed
 
 Row = Any
 
@@ -276,22 +278,50 @@ async def owned(
 
 
 @cache
-def changing(table: type[Base], names: frozenset[str]) -> Update:
-    """``UPDATE`` of the named columns to ``new_…``, of the row whose id is ``key``; answers the row."""
+def changing(table: type[Base], names: frozenset[str], versions: int | None = None) -> Update:
+    """``UPDATE`` of the named columns to ``new_…``, of the row whose id is ``key``; answers the row.
+
+    A row with a version gets the next one. Where ``versions`` are counted, it must be in one of
+    ``expected_0``, ``expected_1``, ….
+    """
     columns = table.__table__.c
-    values = {name: bindparam(f"new_{name}", type_=columns[name].type) for name in sorted(names)}
-    return (
-        update(table)
-        .values(values)
-        .where(columns.id == bindparam("key", type_=BigInteger))
-        .returning(*columns)
-    )
+    values: dict[str, Any] = {
+        name: bindparam(f"new_{name}", type_=columns[name].type) for name in sorted(names)
+    }
+    if "version" in columns:
+        values["version"] = columns.version + 1
+    conditions = [columns.id == bindparam("key", type_=BigInteger)]
+    if versions is not None:
+        named = [columns.version == bindparam(f"expected_{nth}", type_=BigInteger) for nth in range(versions)]
+        conditions.append(or_(false(), *named))
+    return update(table).values(values).where(*conditions).returning(*columns)
 
 
-async def change(db: Connection, table: type[Base], noun: str, id: int, values: Mapping[str, Any]) -> Row:
-    """Set the named columns of a row; answers the row as it is then. Raises NotFound."""
+async def change(
+    db: Connection,
+    table: type[Base],
+    noun: str,
+    id: int,
+    values: Mapping[str, Any],
+    versions: Collection[int] | None = None,
+) -> Row:
+    """Set the named columns of a row, if it is in one of ``versions``, None being any; answers the row
+    as it is then. Raises NotFound, PreconditionFailed.
+    """
     new = {f"new_{name}": value for name, value in values.items()}
-    return await exists(db, changing(table, frozenset(values)), noun, key=id, **new)
+    named = {f"expected_{nth}": version for nth, version in enumerate(versions or ())}
+    statement = changing(table, frozenset(values), None if versions is None else len(versions))
+    row = await db.one(statement, key=id, **new, **named)
+    if row is None:
+        await exists(db, existing(table), noun, id=id)
+        raise PreconditionFailed.of(noun)
+    return row
+
+
+@cache
+def existing(table: type[Base]) -> Select[Any]:
+    """``SELECT`` of the row whose id is ``id``."""
+    return one_by_id(select(table.__table__), table.__table__.c.id)
 
 
 def inserting(table: type[Base], *names: str) -> ReturningInsert[Any]:

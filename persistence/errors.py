@@ -5,11 +5,12 @@ class Refusal(Exception):
     """A request that was understood and is not done; the message is a sentence for the caller.
 
     Refusal
-    ├── NotFound      the resource, or one that the input refers to, does not exist
-    ├── Forbidden     it exists and is another client's
-    ├── Conflict      its state, a uniqueness rule or a capacity forbids it
-    │   └── Duplicate a unique column has the value already
-    └── Unavailable   the database does not answer in time; nothing was written
+    ├── NotFound            the resource, or one that the input refers to, does not exist
+    ├── Forbidden           it exists and is another client's
+    ├── PreconditionFailed  it is not in a version that the caller named
+    ├── Conflict            its state, a uniqueness rule or a capacity forbids it
+    │   └── Duplicate       a unique column has the value already
+    └── Unavailable         the database does not answer in time; nothing was written
     """
 
 
@@ -23,6 +24,12 @@ class Forbidden(Refusal):
     @classmethod
     def of(cls, noun: str) -> "Forbidden":
         return cls(f"The {noun} belongs to another client.")
+
+
+class PreconditionFailed(Refusal):
+    @classmethod
+    def of(cls, noun: str) -> "PreconditionFailed":
+        return cls(f"This is not the newest version of the {noun}; read again.")
 
 
 class Conflict(Refusal):

@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence import clients, lifecycle
+from persistence import clients, lifecycle, settings
 from persistence.database import (
     Base,
     Connection,
@@ -104,7 +104,8 @@ LIST = Listing(
 
 INSERT = (
     insert(Invoice)
-    .values(dict.fromkeys(["client_id", "status", "total", "currency", "due_date", "paid_at", "created_at"]))
+    .values(dict.fromkeys(["client_id", "status", "total", "due_date", "paid_at", "created_at"]))
+    .values(currency=settings.CURRENCY)
     .returning(TABLE.c.id)
 )
 
@@ -121,8 +122,6 @@ PAY = (
 )
 
 INSERT_PAYMENT = insert(Payment).values(dict.fromkeys(["invoice_id", "amount", "currency", "created_at"]))
-
-DEFAULT_CURRENCY = "USD"
 
 
 def number(id: int) -> str:
@@ -154,7 +153,6 @@ async def create(
         client_id=client_id,
         status=lifecycle.FIRST["invoice"],
         total=sum((amount for _, amount in lines), Decimal(0)),
-        currency=DEFAULT_CURRENCY,
         due_date=due_date,
         created_at=now,
     )

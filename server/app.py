@@ -1,5 +1,6 @@
 """The composition root: settings in, ASGI app out."""
 
+import asyncio
 import importlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from handlers.dialects import AdminDialect
 from openapi import contract
 from persistence.database import Database
 from persistence.engines import connect
+from persistence.settings import NO_LIMITS, Values, Watched
 from server import environment, logs
 from server.edge import SAFETY, Edge
 from server.environment import Settings
@@ -46,22 +48,38 @@ def finder(document: contract.Document) -> Callable[[str], Callable[..., Any]]:
 
 
 def assemble(
-    database: Database, document: contract.Document, clock: Clock = now, *, demo: bool = True
+    database: Database,
+    document: contract.Document,
+    clock: Clock = now,
+    *,
+    demo: bool = True,
+    defaults: Values = NO_LIMITS,
 ) -> Edge:
-    """The API over a database that is open, or that the lifespan opens; ``demo`` admits demo credentials."""
+    """The API over a database that is open, or that the lifespan opens; ``demo`` admits demo credentials.
+
+    ``defaults`` are the settings that hold until the operator changes them.
+    """
+    watched = Watched(database, defaults)
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
         await database.open()
+        watching = asyncio.create_task(watched.keep_fresh())
         try:
+            await watched.refresh()
             yield
         finally:
+            watching.cancel()
+            await asyncio.wait([watching])
             await database.close()
 
     app = AsyncApp(
         "cloudarc",
         lifespan=lifespan,
-        middlewares=[LifespanMiddleware, partial(Pipeline, database=database, clock=clock)],
+        middlewares=[
+            LifespanMiddleware,
+            partial(Pipeline, database=database, clock=clock, defaults=defaults),
+        ],
         resolver=Resolver(finder(document)),
         swagger_ui_options=SwaggerUIOptions(serve_spec=False, swagger_ui=False),
     )
@@ -92,7 +110,14 @@ def create(settings: Settings | None = None) -> ASGIApp:
     logs.set_up(settings)
     document = contract.bundle()
     validate(document)
-    app: ASGIApp = assemble(connect(settings.database_url), document, demo=not settings.production)
+    defaults = Values(
+        rate_limit_client=settings.rate_limit_client,
+        rate_limit_admin=settings.rate_limit_admin,
+        rate_limit_anonymous=settings.rate_limit_anonymous,
+    )
+    app: ASGIApp = assemble(
+        connect(settings.database_url), document, demo=not settings.production, defaults=defaults
+    )
     if settings.cors_origins:
         app = CrossOrigin(
             app,

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from handlers.dialects import Dialect
-from persistence.errors import Conflict, Forbidden, NotFound, Unavailable
+from persistence.errors import Conflict, Forbidden, NotFound, PreconditionFailed, Unavailable
 
 CODES = {
     400: "VALIDATION_ERROR",
@@ -26,7 +26,7 @@ CODES = {
     503: "SERVICE_UNAVAILABLE",
 }
 
-REFUSALS = {NotFound: 404, Forbidden: 403, Conflict: 409, Unavailable: 503}
+REFUSALS = {NotFound: 404, Forbidden: 403, PreconditionFailed: 412, Conflict: 409, Unavailable: 503}
 
 RETRY_SECONDS = 1
 

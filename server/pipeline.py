@@ -7,7 +7,7 @@ answer → commit → send. It can also be run in process, by operationId.
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -25,9 +25,12 @@ from persistence.database import Database
 from server import security
 from server.errors import ContractBreach, Problem, fault, invalid
 from server.transport import Reply, accepts, call_of, header, is_json, read_body, send_reply
-from server.validation import BadJson, Found, Parameter, Validator, parse_json, parse_query
+from server.validation import BadJson, Found, Parameter, Validator, parse_headers, parse_json, parse_query
 
 Clock = Callable[[], datetime]
+
+GIVEN = frozenset({"user", "db", "now", "defaults"})
+"""What any handler may ask for: the caller, its transaction, the time, the settings as they are at first."""
 
 CONTENT_TYPES = {"text/html": "text/html; charset=utf-8"}
 
@@ -45,6 +48,7 @@ class Plan:
     media_type: str
     path_parameters: tuple[Parameter, ...]
     query_parameters: Mapping[str, Parameter]
+    header_parameters: Mapping[bytes, Parameter]
     bodies: Mapping[str, Validator]
     body_required: bool
     answers: Mapping[tuple[int, str], Validator | None]
@@ -60,9 +64,19 @@ class Plan:
         if not self.public:
             security.admit(caller, dialect, self.audiences, self.scope)
 
-    def arguments(self, segments: tuple[str, ...], query: bytes, body: bytes, dialect: str) -> dict[str, Any]:
+    def arguments(
+        self,
+        segments: tuple[str, ...],
+        query: bytes,
+        headers: Iterable[tuple[bytes, bytes]],
+        body: bytes,
+        dialect: str,
+    ) -> dict[str, Any]:
         """The handler's arguments from the raw request. Raises Problem 400, 422."""
         values, faults = parse_query(query, self.query_parameters, dialect) if query else ({}, [])
+        if self.header_parameters:
+            given, wrong = parse_headers(headers, self.header_parameters)
+            values, faults = values | given, faults + wrong
         for parameter, text in zip(self.path_parameters, segments, strict=True):
             values[parameter.name], wrong = parameter.parse(text)
             faults += wrong
@@ -185,9 +199,10 @@ def _segment(raw: bytes) -> str:
 class Pipeline(SpecMiddleware):
     """Connexion's middleware that runs the plans. It is the innermost: nothing is called behind it."""
 
-    def __init__(self, app: ASGIApp, *, database: Database, clock: Clock) -> None:
+    def __init__(self, app: ASGIApp, *, database: Database, clock: Clock, defaults: object) -> None:
         self.database = database
         self.clock = clock
+        self.defaults = defaults
         self.plans: dict[str, Plan] = {}
         self.routes = Routes("")
 
@@ -215,9 +230,11 @@ class Pipeline(SpecMiddleware):
         body = await read_body(scope, receive)
         if body and not is_json(scope):
             raise Problem(415, "The body must be application/json in UTF-8.")
-        arguments = plan.arguments(match.segments, scope["query_string"], body, dialect.name)
+        arguments = plan.arguments(
+            match.segments, scope["query_string"], scope["headers"], body, dialect.name
+        )
         reply = await self.run(plan, call.caller, dialect, arguments)
-        etag = reply.headers.get("ETag")
+        etag = None if plan.writes else reply.headers.get("ETag")
         if etag and {etag, "*"} & _tags(scope):
             reply = Reply(304, b"", headers=reply.headers)
         await send_reply(send, reply)
@@ -229,7 +246,7 @@ class Pipeline(SpecMiddleware):
 
         Raises Refusal, ContractBreach, and what the handler raises.
         """
-        given = arguments | {"user": caller, "now": self.clock()}
+        given = arguments | {"user": caller, "now": self.clock(), "defaults": self.defaults}
         given = {name: value for name, value in given.items() if name in plan.wants}
         if "db" not in plan.wants:
             return plan.reply(await plan.handler(**given), dialect.name)
@@ -270,9 +287,7 @@ def compile_plan(
         raise contract.ContractError(f"{operation.id}: only bodies in application/json are supported")
     wants = frozenset(inspect.signature(handler).parameters)
     dialects: list[contract.Audience] = ["client"] if operation.public else sorted(operation.audiences)
-    unknown = (
-        wants - {each.name for each in parameters} - {"user", "db", "now"} - ({"body"} if body else set())
-    )
+    unknown = wants - {each.argument for each in parameters} - GIVEN - ({"body"} if body else set())
     if unknown:
         raise contract.ContractError(
             f"{operation.id}: the handler wants {', '.join(sorted(unknown))}, which is not given"
@@ -287,6 +302,7 @@ def compile_plan(
         media_type=_media_type(document, operation),
         path_parameters=tuple(by_name[name] for name in in_path),
         query_parameters={each.name: each for each in parameters if each.place == "query"},
+        header_parameters={each.name.lower().encode(): each for each in parameters if each.place == "header"},
         bodies=_bodies(document, operation, dialects),
         body_required=bool(body.get("required")),
         answers=dict(_answers(document, operation, dialects)),

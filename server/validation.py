@@ -6,7 +6,7 @@ by dialect, so a message names the field and neither dialect leaks into the othe
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
@@ -252,6 +252,10 @@ def _refuse_hidden(value: Any) -> None:
 # --- Parameters --------------------------------------------------------------------------------------
 
 
+# What a parameter may be, by where it stands.
+KINDS = {"path": ("integer", "string"), "query": ("integer", "string"), "header": ("string",)}
+
+
 @dataclass(frozen=True)
 class Parameter:
     """A parameter of an operation, compiled."""
@@ -267,9 +271,14 @@ class Parameter:
     @classmethod
     def compile(cls, document: contract.Document, spec: contract.Document) -> "Parameter":
         schema = contract.deref(document, spec["schema"])
-        if spec["in"] not in ("path", "query") or schema.get("type") not in ("integer", "string"):
+        if spec["in"] not in KINDS or schema.get("type") not in KINDS[spec["in"]]:
             raise contract.ContractError(
-                f"parameter {spec['name']}: only integers and strings in path and query are supported"
+                f"parameter {spec['name']}: only integers and strings in path and query, and strings in "
+                "headers are supported"
+            )
+        if spec["in"] == "header" and (spec["required"] or "x-dialect" in spec):
+            raise contract.ContractError(
+                f"parameter {spec['name']}: a header that is required or of one dialect is not supported"
             )
         for keyword in ("style", "explode", "allowReserved", "allowEmptyValue", "content"):
             if keyword in spec:
@@ -283,6 +292,11 @@ class Parameter:
             default=schema.get("default"),
             validator=Validator(document, spec["schema"]),
         )
+
+    @property
+    def argument(self) -> str:
+        """What the handler calls it: ``if_match`` for ``If-Match``."""
+        return self.name.lower().replace("-", "_") if self.place == "header" else self.name
 
     def parse(self, text: str) -> tuple[Any, list[Fault]]:
         """The value that ``text`` stands for, and what is wrong with it."""
@@ -323,4 +337,24 @@ def parse_query(
         else:
             values[name], wrong = parameter.parse(text)
             faults += wrong
+    return values, faults
+
+
+def parse_headers(
+    headers: Iterable[tuple[bytes, bytes]], parameters: Mapping[bytes, Parameter]
+) -> tuple[dict[str, Any], list[Fault]]:
+    """The parameters that the headers give, found by their names in lower case, and what is wrong there."""
+    values: dict[str, Any] = {}
+    faults: list[Fault] = []
+    for key, text in headers:
+        parameter = parameters.get(key)
+        if parameter is None:
+            continue
+        if parameter.argument in values:
+            faults.append(
+                fault("header", f"/{parameter.name}", f"The {parameter.name} field must not stand twice.")
+            )
+            continue
+        values[parameter.argument], wrong = parameter.parse(text.decode("latin-1"))
+        faults += wrong
     return values, faults

@@ -164,10 +164,18 @@ def allowed(request: httpx.Request, operation: contract.Operation, dialect: str)
     names = re.findall(r"{(\w+)}", operation.path)
     template = re.compile("/api/v1" + re.sub(r"{\w+}", "([^/]+)", operation.path))
     given = template.fullmatch(parts.path)
-    in_path = {each["name"]: each for each in parameters if each["in"] == "path"}
+    elsewhere = {each["name"]: each for each in parameters if each["in"] != "query"}
     pairs += list(zip(names, given.groups() if given else (), strict=True))
-    for name, text in pairs:
-        schema = contract.deref(DOCUMENT, (mine | in_path)[name]["schema"])
+    in_header = [
+        (name, text)
+        for name, each in elsewhere.items()
+        if each["in"] == "header"
+        for text in request.headers.get_list(name)
+    ]
+    if len({name for name, _ in in_header}) != len(in_header):
+        return False
+    for name, text in pairs + in_header:
+        schema = contract.deref(DOCUMENT, (mine | elsewhere)[name]["schema"])
         value: Any = (
             int(text)
             if schema["type"] == "integer" and re.fullmatch(r"-?(0|[1-9]\d{0,30})", text, re.ASCII)

@@ -227,6 +227,9 @@ def operations_list_what_they_can_emit(document: contract.Document) -> Iterator[
             needed.add("409")
         if "client" in branches and contract.deref(document, branches["client"]).get("required"):
             needed.add("422")
+        parameters = [contract.deref(document, each) for each in operation.spec.get("parameters", [])]
+        if any(each["name"] == "If-Match" for each in parameters):
+            needed.add("412")
         successes = {status for status in listed if status.startswith("2")}
         if len(successes) != 1:
             yield f"{operation.id} needs one way to succeed"

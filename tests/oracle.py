@@ -26,11 +26,12 @@ from handlers.dialects import ClientDialect
 from openapi import contract
 from persistence.database import Database, Transaction
 from persistence.engines import SQLite, SQLiteWriting
+from persistence.settings import NO_LIMITS
 from server.app import finder
 from server.edge import Edge
 from server.errors import Problem
 from server.pipeline import Clock, Routes
-from server.transport import call_of
+from server.transport import call_of, header
 
 
 class Unchanging(SQLite):
@@ -76,7 +77,10 @@ class Translating:
 
 
 class Transacting:
-    """Gives handlers their ``db`` and ``now``, and sends nothing before the answer was validated."""
+    """Gives handlers what stock does not, and sends nothing before the answer was validated.
+
+    That is their ``db``, ``now`` and ``defaults``, and ``if_match``: stock judges headers, but keeps them.
+    """
 
     def __init__(self, app: ASGIApp, *, database: Database, clock: Clock) -> None:
         self.app = app
@@ -92,7 +96,8 @@ class Transacting:
         context = scope["extensions"].setdefault("connexion_context", {})
         reading = scope["method"] in ("GET", "HEAD")
         async with self.database.reading() if reading else self.database.transaction() as db:
-            context.update(db=db, now=self.clock())
+            context.update(db=db, now=self.clock(), defaults=NO_LIMITS)
+            context.update(if_match=next(iter(header(scope, b"if-match")), None))
             await self.app(scope, receive, hold)
         for message in held:
             await send(message)

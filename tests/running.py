@@ -16,6 +16,7 @@ from openapi import contract
 from persistence import demo, migrations
 from persistence.database import Base, Connection, Database
 from persistence.engines import connect
+from persistence.settings import NO_LIMITS, Values
 from server import app
 from server.edge import Edge
 from server.protocol import Protocol
@@ -109,7 +110,7 @@ def _run(main: Callable[[], Any], config: uvicorn.Config) -> None:
         runner.run(main())
 
 
-def prepared(url: str, *, document: contract.Document | None = None) -> Running:
+def prepared(url: str, *, document: contract.Document | None = None, defaults: Values = NO_LIMITS) -> Running:
     """A server over a migrated and seeded database."""
     migrations.upgrade(url)
 
@@ -120,11 +121,14 @@ def prepared(url: str, *, document: contract.Document | None = None) -> Running:
         await database.close()
 
     asyncio.run(fill())
-    return assembled(url, document=document)
+    return assembled(url, document=document, defaults=defaults)
 
 
-def assembled(url: str, *, document: contract.Document | None = None) -> Running:
+def assembled(
+    url: str, *, document: contract.Document | None = None, defaults: Values = NO_LIMITS
+) -> Running:
     """A server over a database as it is."""
     clock = Clock()
     database = connect(url)
-    return Running(database, app.assemble(database, document or contract.bundle(), clock), clock)
+    edge = app.assemble(database, document or contract.bundle(), clock, defaults=defaults)
+    return Running(database, edge, clock)

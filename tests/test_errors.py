@@ -146,6 +146,9 @@ class TestStart:
                 )
             ),
             lambda document: document["components"]["parameters"]["Page"].update({"in": "header"}),
+            lambda document: document["components"]["parameters"]["IfMatch"].update(required=True),
+            lambda document: document["components"]["parameters"]["IfMatch"].update({"x-dialect": "admin"}),
+            lambda document: document["components"]["parameters"]["IfMatch"].update({"in": "cookie"}),
             lambda document: document["components"]["parameters"]["Page"].update({"style": "form"}),
             lambda document: document["paths"]["/tickets"]["post"]["requestBody"].update(
                 content={"text/plain": {"schema": {"type": "string"}}}

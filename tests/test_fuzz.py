@@ -77,6 +77,11 @@ class TestTheShortRun:
         if audience == "client":
             assert outcome.crossed & outcome.owned, "the other client tried nothing that is not its own"
 
+    def test_what_is_left_out_is_fuzzed_alone(self, tmp_path: Path) -> None:
+        outcome = run(tmp_path, "admin", only=ALONE)
+        assert not outcome.problems, "\n".join([*outcome.problems, findings(outcome.output)])
+        assert outcome.answered == {"PUT /settings"}
+
     def test_an_operation_can_be_fuzzed_alone(self, tmp_path: Path) -> None:
         outcome = run(tmp_path, "client", only=frozenset({"get_status"}))
         assert not outcome.problems, "\n".join([*outcome.problems, findings(outcome.output)])

@@ -1,0 +1,103 @@
+"""Settings that the operator changes at run time: one row, and each process's own copy of it."""
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import BigInteger, String, func, select
+from sqlalchemy.orm import Mapped, mapped_column
+
+from persistence.database import Base, Connection, Database, Key, Row, change, exists
+from persistence.errors import Unavailable
+
+logger = logging.getLogger("cloudarc")
+
+REFRESH_SECONDS = 2.0
+"""The contract promises 5; the rest is for a database that is slow to answer."""
+
+
+class Settings(Base):
+    """Null is what was never set: the server's default holds."""
+
+    __tablename__ = "settings"
+
+    # There is one row, which the migration makes.
+    id: Mapped[int] = mapped_column(Key, primary_key=True, autoincrement=False)
+    rate_limit_client: Mapped[int | None]
+    rate_limit_admin: Mapped[int | None]
+    rate_limit_anonymous: Mapped[int | None]
+    default_currency: Mapped[str | None] = mapped_column(String(3))
+    version: Mapped[int] = mapped_column(BigInteger)
+
+
+@dataclass(frozen=True)
+class Values:
+    """The settings that hold. Limits are calls a minute, 0 being none; ``version`` counts the changes."""
+
+    rate_limit_client: int = 0
+    rate_limit_admin: int = 0
+    rate_limit_anonymous: int = 0
+    default_currency: str = "USD"
+    version: int = 0
+
+
+NO_LIMITS = Values()
+
+ID = 1
+
+TABLE = Settings.__table__
+
+GET = select(TABLE).where(TABLE.c.id == ID)
+
+CURRENCY = (
+    select(func.coalesce(TABLE.c.default_currency, NO_LIMITS.default_currency))
+    .where(TABLE.c.id == ID)
+    .scalar_subquery()
+)
+"""The default currency, for a statement that writes it into a row."""
+
+
+async def get(db: Connection, defaults: Values) -> Values:
+    """The settings; what was never set is as in ``defaults``."""
+    return _values(await exists(db, GET, "settings"), defaults)
+
+
+async def update(
+    db: Connection, values: Mapping[str, Any], defaults: Values, versions: Collection[int] | None = None
+) -> Values:
+    """Set the named ones, if they are in one of ``versions``, None being any. Raises PreconditionFailed."""
+    return _values(await change(db, Settings, "settings", ID, values, versions), defaults)
+
+
+def _values(row: Row, defaults: Values) -> Values:
+    known = {name: value for name, value in row._asdict().items() if name != "id" and value is not None}
+    return replace(defaults, **known)
+
+
+class Watched:
+    """The settings as one process holds them: ``values``, which may be as old as ``interval`` seconds."""
+
+    def __init__(self, database: Database, defaults: Values, interval: float = REFRESH_SECONDS) -> None:
+        self.database = database
+        self.defaults = defaults
+        self.interval = interval
+        self.values = defaults
+
+    async def refresh(self) -> None:
+        """Read them once; while the database does not answer, those known hold."""
+        try:
+            async with self.database.reading() as db:
+                self.values = await get(db, self.defaults)
+        except Unavailable as error:
+            logger.warning("the settings could not be read: %s", error)
+
+    async def keep_fresh(self) -> None:
+        """Read them for ever, whatever happens."""
+        while True:
+            await asyncio.sleep(self.interval)
+            try:
+                await self.refresh()
+            except Exception:
+                logger.exception("the settings could not be read")
