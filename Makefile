@@ -21,7 +21,7 @@ $(SETUP): requirements-dev.txt pyproject.toml
 run: $(SETUP) ## serve http://127.0.0.1:8080 with demo data
 	@exec $(BIN)/python -m server serve
 
-test: $(SETUP) ## run the whole suite, on SQLite and PostgreSQL
+test: $(SETUP) ## run the whole suite, on SQLite, PostgreSQL and Valkey
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/e2e
 
 check: $(SETUP) ## judge format, lint, types, imports and contract; write nothing
@@ -31,7 +31,7 @@ check: $(SETUP) ## judge format, lint, types, imports and contract; write nothin
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/test_contract.py
 
-e2e: $(SETUP) ## run the documents' PHP and cURL examples with the real programs
+e2e: $(SETUP) ## try what needs other programs: php, curl, Redis over TLS
 	$(BIN)/python -m pytest -q tests/e2e
 
 fix: $(SETUP) ## format, and mend what can be mended

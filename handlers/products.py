@@ -5,11 +5,12 @@ from typing import Any
 
 from handlers.caller import Caller
 from handlers.dialects import Answer, Body, Views, amount
-from persistence import products
+from persistence import products, settings
 from persistence.database import Connection, Row
 from persistence.products import CYCLES
+from persistence.settings import Values
 
-DEFAULTS = {"description": "", "status": "active", "currency": "USD", "prices": {}}
+DEFAULTS = {"description": "", "status": "active", "prices": {}}
 
 
 def _price(value: Decimal | None) -> str | None:
@@ -53,9 +54,10 @@ async def get_product(id: int, user: Caller, db: Connection) -> Answer:
     return user.dialect.item(VIEWS, await products.get(db, id))
 
 
-async def create_product(body: dict[str, Any], user: Caller, db: Connection) -> Answer:
-    """Add a product."""
-    return user.dialect.created(VIEWS, await products.create(db, _columns(DEFAULTS | body)))
+async def create_product(body: dict[str, Any], user: Caller, db: Connection, defaults: Values) -> Answer:
+    """Add a product, which costs the default currency unless it says another."""
+    currency = {"currency": (await settings.get(db, defaults)).default_currency}
+    return user.dialect.created(VIEWS, await products.create(db, _columns(DEFAULTS | currency | body)))
 
 
 async def update_product(id: int, body: dict[str, Any], user: Caller, db: Connection) -> Answer:

@@ -7,6 +7,7 @@ is a plain dict in the shape of OpenAPI 3.0.3. What the files may use beyond Ope
   audience meets it. A ``oneOf`` whose branches all carry it is a choice by the caller, not by the data.
 - ``x-scope`` on an operation: the scope that an API key needs for it.
 - ``x-expects`` on a schema: the end of the sentence "The amount field must be …".
+- ``x-every-answer`` in the root: the headers that every answer has.
 """
 
 import copy
@@ -118,6 +119,7 @@ def bundle() -> Document:
     bundler = _Bundler()
     document = bundler.resolve(root, file)
     document["components"] = {**bundler.components, **document["components"]}
+    _head(document, document.pop("x-every-answer"))
     _illustrate(document)
     for operation in operations(document):
         _tighten(document, operation)
@@ -232,6 +234,14 @@ def _choose_example(node: Document, audience: Audience) -> None:
     if chosen:
         del node["examples"]
         node["example"] = chosen[0]["value"]
+
+
+def _head(document: Document, headers: Document) -> None:
+    """Give every answer the headers that all have."""
+    for operation in operations(document):
+        for response in operation.spec["responses"].values():
+            definition = deref(document, response)
+            definition["headers"] = headers | definition.get("headers", {})
 
 
 def _illustrate(document: Document) -> None:

@@ -19,7 +19,7 @@ from persistence import api_keys, credentials, demo, migrations, tokens
 from persistence.database import Connection, Database
 from persistence.engines import connect
 from persistence.errors import Conflict, Refusal, StartError
-from server import app, environment, logs
+from server import app, embedded, environment, logs
 from server.environment import SettingError, Settings
 from server.protocol import Protocol
 
@@ -113,14 +113,26 @@ def serve(settings: Settings, options: argparse.Namespace) -> None:
     """Prepare the database as far as the environment allows, listen, and serve until stopped."""
     environment.prepare_data_dir(settings)
     logs.set_up(settings)
+    with embedded.valkey(settings) as url:
+        # Where the app reads it, in this process and in workers.
+        os.environ["CLOUDARC_REDIS_URL"] = url
+        demo_data = _prepare_database(settings)
+        listener = _listen(settings)
+        _greet(settings, listener, demo_data=demo_data)
+        _run(settings, listener)
+
+
+def _prepare_database(settings: Settings) -> bool:
+    """Bring it to where it can be served; whether there is demo data. Raises StartError."""
     if not settings.production:
         migrations.upgrade(settings.database_url)
-        demo_data = asyncio.run(_with_database(settings, _seed_if_empty))
-    elif migrations.pending(settings.database_url):
+        return asyncio.run(_with_database(settings, _seed_if_empty))
+    if migrations.pending(settings.database_url):
         raise StartError("The database lacks migrations; run `python -m server migrate` first.")
-    else:
-        demo_data = asyncio.run(_with_database(settings, _refuse_demo_data))
-    listener = _listen(settings)
+    return asyncio.run(_with_database(settings, _refuse_demo_data))
+
+
+def _run(settings: Settings, listener: socket.socket) -> None:
     config = uvicorn.Config(
         "server.app:create",
         factory=True,
@@ -135,7 +147,6 @@ def serve(settings: Settings, options: argparse.Namespace) -> None:
         timeout_keep_alive=30,
         timeout_graceful_shutdown=8,
     )
-    _greet(settings, listener, demo_data=demo_data)
     if settings.workers == 1:
         uvicorn.Server(config).run(sockets=[listener])
     else:

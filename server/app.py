@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 
 from handlers.dialects import AdminDialect
 from openapi import contract
+from persistence.counters import Counters
 from persistence.database import Database
 from persistence.engines import connect
 from persistence.settings import NO_LIMITS, Values, Watched
@@ -28,6 +29,8 @@ from server.edge import SAFETY, Edge
 from server.environment import Settings
 from server.errors import Problem, body_of
 from server.pipeline import Clock, Pipeline
+from server.processes import end_worker_with_server
+from server.subject import Subjects
 from server.transport import request_id
 
 
@@ -54,11 +57,15 @@ def assemble(
     *,
     demo: bool = True,
     defaults: Values = NO_LIMITS,
+    counters: Counters | None = None,
+    subjects: Subjects | None = None,
 ) -> Edge:
     """The API over a database that is open, or that the lifespan opens; ``demo`` admits demo credentials.
 
-    ``defaults`` are the settings that hold until the operator changes them.
+    ``defaults`` are the settings that hold until the operator changes them. Without ``counters`` calls
+    are counted in this process.
     """
+    counters = counters or Counters(None)
     watched = Watched(database, defaults)
 
     @asynccontextmanager
@@ -67,10 +74,12 @@ def assemble(
         watching = asyncio.create_task(watched.keep_fresh())
         try:
             await watched.refresh()
+            await counters.open()
             yield
         finally:
             watching.cancel()
             await asyncio.wait([watching])
+            await counters.close()
             await database.close()
 
     app = AsyncApp(
@@ -87,7 +96,16 @@ def assemble(
     # Built now, not at the first request: a handler that is missing must stop the start.
     stack, layers = app.middleware._build_middleware_stack()
     pipeline = next(each for each in layers if isinstance(each, Pipeline))
-    return Edge(stack, routes=pipeline.routes, database=database, clock=clock, demo=demo)
+    return Edge(
+        stack,
+        routes=pipeline.routes,
+        database=database,
+        clock=clock,
+        demo=demo,
+        counters=counters,
+        limit=lambda name: int(getattr(watched.values, name)),
+        subjects=subjects,
+    )
 
 
 class CrossOrigin(CORSMiddleware):
@@ -106,6 +124,7 @@ class CrossOrigin(CORSMiddleware):
 
 def create(settings: Settings | None = None) -> ASGIApp:
     """The app as it is served. Raises SettingError, StartError, ContractError."""
+    end_worker_with_server()
     settings = settings or environment.read()
     logs.set_up(settings)
     document = contract.bundle()
@@ -116,7 +135,12 @@ def create(settings: Settings | None = None) -> ASGIApp:
         rate_limit_anonymous=settings.rate_limit_anonymous,
     )
     app: ASGIApp = assemble(
-        connect(settings.database_url), document, demo=not settings.production, defaults=defaults
+        connect(settings.database_url),
+        document,
+        demo=not settings.production,
+        defaults=defaults,
+        counters=Counters(settings.redis_url),
+        subjects=Subjects(settings.trusted_proxies),
     )
     if settings.cors_origins:
         app = CrossOrigin(
@@ -127,6 +151,8 @@ def create(settings: Settings | None = None) -> ASGIApp:
             expose_headers=[
                 "ETag",
                 "Link",
+                "RateLimit",
+                "RateLimit-Policy",
                 "Retry-After",
                 "X-RateLimit-Limit",
                 "X-RateLimit-Remaining",

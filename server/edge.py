@@ -1,10 +1,10 @@
-"""The outermost layer: request id, who is calling, any exception as an answer, headers on every answer."""
+"""The outermost layer: request id, who is calling and how often, any exception as an answer, headers."""
 
 import asyncio
 import logging
 import re
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,12 +13,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from handlers.caller import Caller
 from handlers.dialects import AdminDialect, ClientDialect, Dialect
 from persistence import api_keys, tokens
+from persistence.counters import Count, Counters
 from persistence.database import Database
 from persistence.errors import Unavailable
 from server import security
 from server.errors import Problem, as_problem, body_of, fault, invalid
 from server.logs import log_call
 from server.pipeline import Clock, Match, Routes
+from server.subject import LIMITS, Subject, Subjects
 from server.transport import Call, Disconnected, Reply, header, request_id, send_reply
 
 logger = logging.getLogger("cloudarc")
@@ -34,9 +36,22 @@ class Edge:
     """What every request passes, whatever becomes of it."""
 
     def __init__(
-        self, app: ASGIApp, *, routes: Routes, database: Database, clock: Clock, demo: bool = True
+        self,
+        app: ASGIApp,
+        *,
+        routes: Routes,
+        database: Database,
+        clock: Clock,
+        demo: bool = True,
+        counters: Counters | None = None,
+        limit: Callable[[str], int] = lambda setting: 0,
+        subjects: Subjects | None = None,
     ) -> None:
+        """``limit`` answers the number of a setting; where it is 0, nothing is counted."""
         self.app = app
+        self.counters = counters or Counters(None)
+        self.limit = limit
+        self.subjects = subjects or Subjects()
         self.demo = demo
         self.routes = routes
         self.database = database
@@ -75,8 +90,10 @@ class Edge:
         call.match = match = self.routes.match(scope.get("raw_path") or scope["path"].encode())
         if match is not None and match.public:
             call.dialect = ClientDialect
+            await self._count(call, self.subjects.of(None, scope, public=True))
         else:
             await self._find_caller(call, scope)
+            await self._count(call, self.subjects.of(call.caller, scope))
         hosts = header(scope, b"host")
         if (len(hosts) != 1 and (hosts or scope["http_version"] == "1.1")) or not all(
             map(HOST.fullmatch, hosts)
@@ -90,11 +107,22 @@ class Edge:
             call.dialect = ClientDialect
         call.dialect = self._default_dialect(credential, call.match)
         if credential is not None:
-            async with self.database.reading() as db:
-                identity = await security.identify(credential, db, self.clock(), demo=self.demo)
+            try:
+                async with self.database.reading() as db:
+                    identity = await security.identify(credential, db, self.clock(), demo=self.demo)
+            except Unavailable:
+                # Nobody knows whether the credential is good, so it is not counted as a bad one.
+                await self._count(call, self.subjects.of(None, scope, unknown=True))
+                raise
             call.caller = identity.caller
             self._remember_use(identity)
             call.dialect = identity.dialect or call.dialect
+
+    async def _count(self, call: Call, subject: Subject) -> None:
+        limit = self.limit(LIMITS[subject.policy])
+        if limit:
+            call.count = count = await self.counters.hit(subject.name, limit)
+            call.limit_headers = _limit_headers(subject.policy, limit, self.counters.window, count)
 
     def _remember_use(self, identity: security.Identity) -> None:
         """Keep when a credential was used, to the minute, without making its caller wait for that."""
@@ -146,8 +174,20 @@ def _marked(call: Call, send: Send) -> Send:
             message["headers"] = [
                 *message["headers"],
                 (b"x-request-id", call.request_id.encode()),
+                *call.limit_headers,
                 *[each for each in SAFETY if each[0] not in names],
             ]
         await send(message)
 
     return wrapper
+
+
+def _limit_headers(policy: str, limit: int, window: int, count: Count) -> list[tuple[bytes, bytes]]:
+    """The documents' headers, and those of the IETF's draft, which also name the policy and the time."""
+    pairs = (
+        ("x-ratelimit-limit", f"{limit}"),
+        ("x-ratelimit-remaining", f"{count.remaining}"),
+        ("ratelimit-policy", f'"{policy}";q={limit};w={window}'),
+        ("ratelimit", f'"{policy}";r={count.remaining};t={count.seconds}'),
+    )
+    return [(name.encode(), value.encode()) for name, value in pairs]

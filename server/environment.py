@@ -108,6 +108,21 @@ def _is_postgresql(url: str) -> bool:
         return False
 
 
+def _is_redis(url: str) -> bool:
+    # Imported here, since it takes as long as all the rest of a command that needs no Redis.
+    from redis.asyncio.connection import ConnectionPool, parse_url
+    from redis.exceptions import RedisError
+
+    try:
+        place, parts = urlsplit(url), parse_url(url)
+        # Options are only judged where a connection is made, which does not connect yet.
+        pool = ConnectionPool.from_url(url)
+        pool.connection_class(**pool.connection_kwargs)
+    except (ValueError, TypeError, RedisError):
+        return False
+    return place.scheme != "unix" or ("path" in parts and not place.hostname)
+
+
 def _complete(settings: Settings) -> Settings:
     for proxy in settings.trusted_proxies:
         if proxy == "*" and not settings.production:
@@ -135,8 +150,11 @@ def _complete(settings: Settings) -> Settings:
             "CLOUDARC_DATABASE_URL must be sqlite:///path/to/file.db or "
             "postgresql+asyncpg://user:password@host/name, without options."
         )
-    if settings.redis_url and not settings.redis_url.startswith(("redis://", "rediss://", "unix://")):
-        raise SettingError("CLOUDARC_REDIS_URL must begin with redis://, rediss:// or unix://.")
+    if settings.redis_url and not _is_redis(settings.redis_url):
+        raise SettingError(
+            "CLOUDARC_REDIS_URL must be redis://host:port, rediss://host:port or unix:///path/to.sock, "
+            "without options that redis-py does not know."
+        )
     for origin in settings.cors_origins:
         if not ORIGIN.fullmatch(origin):
             raise SettingError(

@@ -223,6 +223,8 @@ class Pipeline(SpecMiddleware):
         plan = match.plan(scope["method"]) if match else None
         if match is None or plan is None:
             raise refuse_route(match, call.caller, scope["path"])
+        if call.count is not None and not call.count.admitted:
+            raise security.exhausted(dialect, call.count.seconds)
         plan.admit(call.caller, dialect)
         if not accepts(scope, plan.media_type):
             raise Problem(406, f"Only {plan.media_type} can be answered here.")

@@ -102,3 +102,9 @@ def admit(
         )
     if not caller.may(scope):
         raise Problem(403, f"The API key lacks the scope {scope}.")
+
+
+def exhausted(dialect: type[Dialect], seconds: int) -> Problem:
+    """The refusal of a caller whose limit is used up, in the words of its document."""
+    message = "Rate limit exceeded" if dialect is ClientDialect else "Too many requests"
+    return Problem(429, message, headers={"Retry-After": str(seconds)})

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from handlers.caller import Caller
 from handlers.dialects import AdminDialect, Dialect
+from persistence.counters import Count
 from server.errors import Problem, fault, invalid
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class Call:
     match: "Match | None" = None
     caller: Caller | None = None
     dialect: type[Dialect] = AdminDialect
+    count: Count | None = None
+    limit_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     reading: bool = False
     status: int = 0
 

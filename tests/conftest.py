@@ -10,6 +10,7 @@ import pytest
 from tests.contract_client import Api
 from tests.postgres import running_postgres
 from tests.running import ADMIN, CLIENT, OTHER, Running, prepared, serving
+from tests.valkey import running_valkey
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +22,17 @@ def postgres() -> Iterator[str]:
         return
     with running_postgres() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[str]:
+    """The URL of a Valkey: TEST_REDIS_URL, or one that is started here. Tests count subjects of their own."""
+    given = os.environ.get("TEST_REDIS_URL")
+    if given:
+        yield given
+        return
+    with running_valkey() as started:
+        yield started.url
 
 
 def new_database(backend: str, folder: Path, postgres_url: str | None) -> str:

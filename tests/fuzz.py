@@ -8,6 +8,9 @@ rubbish.
 A run passes where Schemathesis finds nothing and really tested everything. After the runs every
 operation must have been answered 2xx at least once, every link of the contract followed, and every
 resource of a client tried by the other client.
+
+A second profile fuzzes servers whose limits are on, where many calls are refused: what is refused must
+be so as the contract says, and nothing else may fail.
 """
 
 import json
@@ -20,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +46,11 @@ OTHER = "other client"
 
 # It could switch on the limits that the other operations are called without.
 ALONE = frozenset({"update_settings"})
+
+OFF = {"CLIENT": 0, "ADMIN": 0, "ANONYMOUS": 0}
+# Some seconds' worth, so that a run meets both. Callers without a credential have none, for Schemathesis
+# takes nothing but 401 for the answer to a missing one.
+ON = {"CLIENT": 1000, "ADMIN": 1000, "ANONYMOUS": 0}
 
 
 @schemathesis.deserializer("text/html")
@@ -82,11 +90,13 @@ class Outcome:
     seed: int
     operations: dict[str, contract.Operation]
     left_out: frozenset[str]
+    limited: bool = False
     output: str = ""
     cases: int = 0
     failures: int = 0
     seconds: float = 0.0
     chains: int = 0
+    refused: int = 0
     # Operations that were answered 2xx, those that the other client called, and links.
     answered: set[str] = field(default_factory=set)
     crossed: set[str] = field(default_factory=set)
@@ -118,7 +128,7 @@ class Outcome:
         return (
             f"{self.audience:<7} seed {self.seed:<5} {len(self.operations):>3} operations "
             f"{self.cases:>6} cases {self.chains:>4} chains {self.failures:>4} failures "
-            f"{self.seconds:>6.1f} s"
+            f"{self.seconds:>6.1f} s" + f" {self.refused:>6} × 429" * self.limited
         )
 
 
@@ -129,10 +139,12 @@ def fuzz(
     seed: int,
     examples: int | None = None,
     only: Collection[str] | None = None,
+    limited: bool = False,
 ) -> Outcome:
     """Run Schemathesis once over what an audience may call, or over the operationIds ``only``.
 
-    Without ``examples`` the settings say how many there are.
+    Without ``examples`` the settings say how many there are. Of a ``limited`` server some answers must
+    be 429, and not everything is reached.
     """
     document = httpx.get(f"{target.url}/openapi.json", params={"audience": audience}, timeout=30).json()
     every = list(contract.operations(document))
@@ -142,6 +154,7 @@ def fuzz(
         seed,
         {f"{each.method.upper()} {each.path}": each for each in chosen},
         frozenset(each.id for each in every) - {each.id for each in chosen},
+        limited,
     )
     if not chosen:
         outcome.problems.append("There is nothing to test.")
@@ -162,6 +175,8 @@ def fuzz(
             *[option for each in chosen for option in ("--include-operation-id", each.id)],
             # Where no link leads from one of them to another, Schemathesis calls the last phase an error.
             *(() if outcome.links else ("--phases", ",".join(UNIT_PHASES))),
+            # They would tell that there are limits.
+            *(("--warnings", "off") if limited else ()),
         ]
         done = subprocess.run(
             command,
@@ -217,6 +232,10 @@ def read_reports(outcome: Outcome, status: int, folder: Path) -> None:
         missing = sorted(label for label in outcome.operations if (phase, label) not in seen)
         if missing:
             outcome.problems.append(f"The {phase} phase did not reach {', '.join(missing)}.")
+    if outcome.limited:
+        if not (outcome.refused and outcome.answered):
+            outcome.problems.append("The limit was not met.")
+        return
     if outcome.links and not outcome.followed:
         outcome.problems.append("The stateful phase followed no link.")
     idle = sorted({*CHECKS.get_all_names(), "max_response_time"} - checks)
@@ -231,7 +250,9 @@ def _read_scenario(outcome: Outcome, recorder: dict[str, Any]) -> set[str]:
         if recorder["cases"][key].get("is_transition_applied"):
             outcome.followed.add(recorder["cases"][key]["transition"]["id"])
         label = f"{case['method']} {case['path']}"
-        if 200 <= (interaction.get("response") or {}).get("status_code", 0) < 300:
+        status = (interaction.get("response") or {}).get("status_code", 0)
+        outcome.refused += status == 429
+        if 200 <= status < 300:
             outcome.answered.add(label)
         if case.get("auth_identity") == OTHER:
             outcome.crossed.add(label)
@@ -284,15 +305,15 @@ def findings(output: str) -> str:
 
 
 @contextmanager
-def fresh_server(log: Path) -> Iterator[Target]:
-    """A server of its own with the demo data and without limits, on a free port, as a user starts it."""
+def fresh_server(log: Path, limits: Mapping[str, int]) -> Iterator[Target]:
+    """A server of its own with the demo data, on a free port, as a user starts it."""
     with tempfile.TemporaryDirectory(prefix="cloudarc-fuzz-data-") as data, log.open("wb") as output:
         environment = {name: text for name, text in os.environ.items() if not name.startswith("CLOUDARC_")}
-        limits = {f"CLOUDARC_RATE_LIMIT_{name}": "0" for name in ("CLIENT", "ADMIN", "ANONYMOUS")}
+        settings = {f"CLOUDARC_RATE_LIMIT_{name}": str(limit) for name, limit in limits.items()}
         server = subprocess.Popen(
             [sys.executable, "-m", "server", "serve", "--port", "0"],
             cwd=ROOT,
-            env=environment | limits | {"CLOUDARC_DATA_DIR": data},
+            env=environment | settings | {"CLOUDARC_DATA_DIR": data},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -356,12 +377,17 @@ def _give_up(message: str) -> NoReturn:
 
 
 def _run(
-    given: Target | None, audience: contract.Audience, seed: int, only: Collection[str] | None = None
+    given: Target | None,
+    audience: contract.Audience,
+    seed: int,
+    only: Collection[str] | None = None,
+    limits: Mapping[str, int] = OFF,
 ) -> Outcome:
     """Fuzz once, and print how it went."""
-    place = FOLDER / "-".join([audience, *sorted(only or ()), str(seed)])
-    with nullcontext(given) if given else fresh_server(place.with_suffix(".log")) as target:
-        outcome = fuzz(target, audience, seed=seed, only=only)
+    limited = limits is not OFF
+    place = FOLDER / "-".join([audience, *["limited"] * limited, *sorted(only or ()), str(seed)])
+    with nullcontext(given) if given else fresh_server(place.with_suffix(".log"), limits) as target:
+        outcome = fuzz(target, audience, seed=seed, only=only, limited=limited)
     print(outcome, flush=True)
     if outcome.problems:
         place.with_suffix(".txt").write_text(outcome.output)
@@ -386,6 +412,8 @@ def main() -> int:
         outcomes += [_run(given, audience, seed, left_out) for seed in SEEDS if left_out]
         outcomes += [_run(given, audience, SEEDS[0], chain) for chain in rare_chains(outcomes, audience)]
     missed = gaps(outcomes)
+    if given is None:
+        outcomes += [_run(None, audience, SEEDS[0], limits=ON) for audience in contract.AUDIENCES]
     print(
         *missed or ["Every operation was answered 2xx, every link followed, all ownership tried."], sep="\n"
     )

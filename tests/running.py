@@ -14,12 +14,14 @@ from starlette.types import ASGIApp
 
 from openapi import contract
 from persistence import demo, migrations
+from persistence.counters import Counters
 from persistence.database import Base, Connection, Database
 from persistence.engines import connect
 from persistence.settings import NO_LIMITS, Values
 from server import app
 from server.edge import Edge
 from server.protocol import Protocol
+from server.subject import Subjects
 
 CLIENT = demo.CLIENT_TOKEN
 OTHER = demo.OTHER_CLIENT_TOKEN
@@ -110,8 +112,8 @@ def _run(main: Callable[[], Any], config: uvicorn.Config) -> None:
         runner.run(main())
 
 
-def prepared(url: str, *, document: contract.Document | None = None, defaults: Values = NO_LIMITS) -> Running:
-    """A server over a migrated and seeded database."""
+def prepared(url: str, **options: Any) -> Running:
+    """A server over a migrated and seeded database; ``options`` are those of ``assembled``."""
     migrations.upgrade(url)
 
     async def fill() -> None:
@@ -121,14 +123,26 @@ def prepared(url: str, *, document: contract.Document | None = None, defaults: V
         await database.close()
 
     asyncio.run(fill())
-    return assembled(url, document=document, defaults=defaults)
+    return assembled(url, **options)
 
 
 def assembled(
-    url: str, *, document: contract.Document | None = None, defaults: Values = NO_LIMITS
+    url: str,
+    *,
+    document: contract.Document | None = None,
+    defaults: Values = NO_LIMITS,
+    counters: Counters | None = None,
+    trusted: tuple[str, ...] = (),
 ) -> Running:
     """A server over a database as it is."""
     clock = Clock()
     database = connect(url)
-    edge = app.assemble(database, document or contract.bundle(), clock, defaults=defaults)
+    edge = app.assemble(
+        database,
+        document or contract.bundle(),
+        clock,
+        defaults=defaults,
+        counters=counters,
+        subjects=Subjects(trusted),
+    )
     return Running(database, edge, clock)

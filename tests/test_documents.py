@@ -4,11 +4,14 @@ A row is a document, a line of it and what stands there. The last tests count: e
 nothing that could be tried, or belongs to a part of the product that is listed in ``COMES_WITH``.
 """
 
+import json
 import re
 import secrets
 import shlex
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
@@ -17,11 +20,12 @@ import pytest
 from handlers import services
 from handlers.dialects import Views
 from persistence import api_keys, credentials
+from persistence.settings import Values
 from server import app
 from tests import making
 from tests.conftest import new_database
 from tests.contract_client import Api
-from tests.running import ADMIN, CLIENT, Running, prepared, serving
+from tests.running import ADMIN, CLIENT, OTHER, Running, prepared, serving
 
 CLOUDBILL = "CloudBill Pro"
 ARCBILLING = "ArcBilling"
@@ -54,18 +58,6 @@ def proves(document: str, names: str, rows: list[tuple[Any, ...]]) -> pytest.Mar
 
 
 COMES_WITH: dict[str, list[Line]] = {
-    "limits": [
-        Line(CLOUDBILL, 12, "60 requests per minute per IP, configurable in Settings"),
-        Line(CLOUDBILL, 13, "the 429 body"),
-        Line(CLOUDBILL, 77, "429"),
-        Line(ARCBILLING, 21, "table of limits"),
-        Line(ARCBILLING, 22, "60 requests per minute with a key"),
-        Line(ARCBILLING, 23, "10 requests per minute without one"),
-        Line(ARCBILLING, 24, "X-RateLimit-Limit"),
-        Line(ARCBILLING, 25, "X-RateLimit-Remaining"),
-        Line(ARCBILLING, 26, "Retry-After"),
-        Line(ARCBILLING, 137, "429 RATE_LIMITED"),
-    ],
     "webhooks": [
         Line(ARCBILLING, 111, "client.created"),
         Line(ARCBILLING, 112, "service.created"),
@@ -94,7 +86,7 @@ COMES_WITH: dict[str, list[Line]] = {
 SILENT = {
     CLOUDBILL: [1, 2, 3, 5, 11, 14, 20, 29, 34, 37, 39, 52, 53, 58, 67, 68, 69, 78, 79, 82, 88],
     ARCBILLING: [
-        *(1, 2, 3, 6, 8, 9, 12, 13, 18, 19, 20, 27, 28, 30, 32, 34, 44, 46, 48, 49, 51, 53, 55, 61, 63),
+        *(1, 2, 3, 6, 8, 9, 12, 13, 18, 19, 20, 21, 27, 28, 30, 32, 34, 44, 46, 48, 49, 51, 53, 55, 61, 63),
         *(65, 67, 68, 70, 72, 74, 80, 82, 83, 85, 87, 89, 95, 97, 99, 100, 102, 104, 105, 107, 109, 110),
         *(119, 120, 128, 130, 131, 132),
     ],
@@ -1047,6 +1039,79 @@ class TestArcBillingCodes:
 
         monkeypatch.setattr(services, "VIEWS", Views(client=fail, admin=fail))
         assert refused(admin.get("/services"), 500, code) == {"code": code, "message": "Server error"}
+
+
+@pytest.fixture
+def limited(tmp_path: Path) -> Iterator[Running]:
+    """A demo server with the limits that both documents call the default."""
+    defaults = Values(rate_limit_client=60, rate_limit_admin=60, rate_limit_anonymous=10)
+    with serving(prepared(f"sqlite:///{tmp_path / 'limited.db'}", defaults=defaults)) as running:
+        yield running
+
+
+def calls(running: Running, secret: str | None, number: int) -> list[httpx.Response]:
+    """As many calls as one caller makes in a row."""
+    api = Api(running.url, secret)
+    responses = [api.get("/departments") for _ in range(number)]
+    api.close()
+    return responses
+
+
+class TestCloudBillLimits:
+    @proves(CLOUDBILL, "what", [(12, "60 requests per minute per IP by default")])
+    def test_two_clients_at_one_address_have_60_calls_together(self, limited: Running, what: str) -> None:
+        assert {each.status_code for each in calls(limited, CLIENT, 40)} == {200}
+        answers = [each.status_code for each in calls(limited, OTHER, 21)]
+        assert answers == [200] * 20 + [429]
+
+    @proves(CLOUDBILL, "what", [(12, "configurable in Settings")])
+    def test_the_number_is_a_setting(self, limited: Running, what: str) -> None:
+        admin = Api(limited.url, ADMIN)
+        assert admin.put("/settings", {"rate_limit_client": 3}).status_code == 200
+        admin.close()
+        deadline = time.monotonic() + 5
+        while (response := calls(limited, CLIENT, 1)[0]).headers["X-RateLimit-Limit"] != "3":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        answers = [response, *calls(limited, CLIENT, 4)]
+        assert answers[-1].status_code == 429
+
+    @proves(CLOUDBILL, "body", [(13, '{ "error": "Rate limit exceeded", "code": 429 }'), (77, "429")])
+    def test_whoever_calls_more_often_gets_the_documented_body(self, limited: Running, body: str) -> None:
+        refused = calls(limited, CLIENT, 61)[-1]
+        assert refused.status_code == 429
+        assert refused.json() == {"error": "Rate limit exceeded", "code": 429}
+        assert refused.json() == json.loads(body) or body == "429"
+
+
+class TestArcBillingLimits:
+    @proves(
+        ARCBILLING,
+        "what secret limit",
+        [(22, "60 requests/minute with a key", ADMIN, 60), (23, "10 requests/minute without", None, 10)],
+    )
+    def test_a_minute_has_as_many_calls_as_documented(
+        self, limited: Running, what: str, secret: str | None, limit: int
+    ) -> None:
+        answers = [each.status_code for each in calls(limited, secret, limit + 1)]
+        assert answers == [200 if secret else 401] * limit + [429]
+
+    @proves(
+        ARCBILLING,
+        "header",
+        [(24, "X-RateLimit-Limit: 60"), (25, "X-RateLimit-Remaining: 58")],
+    )
+    def test_the_second_answer_of_a_minute_has_the_documented_headers(
+        self, limited: Running, header: str
+    ) -> None:
+        name, value = header.split(": ")
+        assert calls(limited, ADMIN, 2)[-1].headers[name] == value
+
+    @proves(ARCBILLING, "code", [(26, "Retry-After"), (137, "RATE_LIMITED")])
+    def test_a_refusal_says_when_to_come_back(self, limited: Running, code: str) -> None:
+        response = calls(limited, ADMIN, 61)[-1]
+        assert refused(response, 429, "RATE_LIMITED")["message"] == "Too many requests"
+        assert 1 <= int(response.headers["Retry-After"]) <= 60
 
 
 class TestCompleteness:

@@ -1,0 +1,83 @@
+"""Processes that belong together: they end together, and keep others out."""
+
+import ctypes
+import fcntl
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from persistence.errors import StartError
+
+PR_SET_PDEATHSIG = 1
+# Looked up once and early: between fork and exec nothing should be loaded any more.
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+
+def end_with(parent: int) -> bool:
+    """Have SIGTERM sent to this process when the *thread* ends that started it; this survives an exec.
+
+    False: the parent, whose pid is given, has ended already, and no signal will come. Only Linux sends
+    the signal; elsewhere the answer is all.
+    """
+    if _prctl is not None:
+        _prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM))
+    return os.getppid() == parent
+
+
+def end_worker_with_server() -> None:
+    """In a worker: end when the process that started the workers does. Elsewhere: nothing."""
+    server = multiprocessing.parent_process()
+    if server and server.pid and not end_with(server.pid):
+        raise SystemExit("The server that this worker is of has ended.")
+
+
+@contextmanager
+def tidied(tidy: Callable[[], None]) -> Iterator[None]:
+    """``tidy`` at the end of the context, and also before a signal ends this process."""
+    ending = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
+
+    def handle_all_by(handler: signal.Handlers | Callable[[int, FrameType | None], None]) -> None:
+        for each in ending:
+            signal.signal(each, handler)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        # Not by an exception: one that comes out of nowhere gets lost where nobody expects any.
+        handle_all_by(signal.SIG_IGN)
+        tidy()
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+
+    handle_all_by(end)
+    try:
+        yield
+    finally:
+        # A signal must not tidy up in the middle of this.
+        handle_all_by(signal.SIG_IGN)
+        tidy()
+        handle_all_by(signal.SIG_DFL)
+
+
+@contextmanager
+def locked(data_dir: str) -> Iterator[None]:
+    """Keep other servers out of the data directory. Raises StartError where one is in it.
+
+    The kernel takes the lock back however we end. Python opens files close-on-exec, so no child holds it.
+    """
+    with open(Path(data_dir) / "serve.lock", "a+", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise StartError(
+                f"The data directory {data_dir} is in use by another server (process {file.read(20)}); "
+                "stop it, or choose another CLOUDARC_DATA_DIR."
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
