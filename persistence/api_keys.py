@@ -49,7 +49,10 @@ REVOKE = (
 USED = (
     update(ApiKey)
     .values(last_used_at=bindparam("now", type_=Instant))
-    .where(TABLE.c.id == bindparam("key", type_=BigInteger))
+    .where(
+        TABLE.c.id == bindparam("key", type_=BigInteger),
+        or_(TABLE.c.last_used_at.is_(None), TABLE.c.last_used_at <= bindparam("before", type_=Instant)),
+    )
 )
 
 
@@ -84,5 +87,5 @@ async def revoke(db: Connection, id: int, caller: int, now: datetime) -> None:
 
 
 async def used(db: Connection, id: int, now: datetime) -> None:
-    """Keep when a key was used."""
-    await db.run(USED, key=id, now=now)
+    """Keep when a key was used, once a minute however many processes see it."""
+    await db.run(USED, key=id, now=now, before=now - credentials.USE_KEPT)

@@ -12,6 +12,7 @@ import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,21 +25,34 @@ WINDOW = 60
 """Seconds in which a subject may make as many calls as its limit says."""
 
 DEADLINE = 0.05
-"""Seconds without any reply of Redis after which calls are counted in the process."""
+"""Seconds that a call waits for Redis; then it is counted in the process."""
 
 CONNECT_SECONDS = 1.0
-RETRY_SECONDS = 0.5
+OPEN_SECONDS = 1.0
+"""How long Redis is left alone after it was too slow."""
+
+IN_FLIGHT = 64
+"""How many calls are with Redis at once. The others wait their turn, which is no fault of Redis."""
+
 GRACE = 0.005
+BUSY = 0.5
+STALE = 1_000_000
+"""Microseconds after which Redis must not count a call any more that it finds in its socket."""
+
 SUBJECTS = 10_000
 """How many subjects the log in the process knows, the latest ones."""
 
-# KEYS[1] is the log, ARGV[1] the limit, ARGV[2] the window in microseconds. Answers whether the call is
-# admitted, how many more would be, and in how many microseconds the next place is free.
+# KEYS[1] is the log, ARGV[1] the limit, ARGV[2] the window in microseconds, ARGV[3] Redis' time after
+# which nobody waits for the answer any more. Answers whether the call is admitted, -1 where nobody waits;
+# how many more would be; in how many microseconds the next place is free; and the time.
 SCRIPT = """
 local limit = tonumber(ARGV[1])
 local window = tonumber(ARGV[2])
 local time = redis.call('TIME')
 local clock = time[1] * 1000000 + time[2]
+if clock > tonumber(ARGV[3]) then
+  return {-1, 0, 0, clock}
+end
 local now = clock
 local calls = redis.call('LLEN', KEYS[1])
 if calls > 0 then
@@ -72,7 +86,7 @@ if calls < limit then
   admitted = 1
 end
 local next_to_leave = tonumber(redis.call('LINDEX', KEYS[1], math.max(calls - limit, 0)))
-return {admitted, math.max(limit - calls, 0), next_to_leave + window - clock}
+return {admitted, math.max(limit - calls, 0), next_to_leave + window - clock, clock}
 """
 SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
@@ -111,41 +125,49 @@ class LocalLog:
             log.popleft()
         return log
 
-    def hit(self, subject: str, limit: int, *, keep: bool = True) -> Count:
-        """Count a call; without ``keep`` only tell what would become of it."""
+    def hit(self, subject: str, limit: int) -> Count:
+        """Count a call."""
         now = self.clock()
         log = self._log(subject, now)
         admitted = len(log) < limit
-        if admitted and keep:
+        if admitted:
             log.append(now)
-        next_to_leave = log[max(len(log) - limit, 0)] if log else now
-        return Count(admitted, max(limit - len(log), 0), next_to_leave + self.window - now)
+        return Count(admitted, max(limit - len(log), 0), log[max(len(log) - limit, 0)] + self.window - now)
 
     def keep(self, subject: str) -> None:
         """Keep a call that was admitted elsewhere."""
         now = self.clock()
         self._log(subject, now).append(now)
 
+    def take_back(self, subject: str) -> None:
+        """Forget the latest call, which was admitted here and not elsewhere."""
+        log = self.logs.get(subject)
+        if log:
+            log.pop()
+
 
 class Silent(Exception):
-    """Redis did not answer."""
+    """Redis did not answer in time."""
 
 
 class Redis:
     """One connection that all calls of a process share; replies come in the order of the calls.
 
     It is up, or a task of its own is busy to bring it up: a call never waits for that. A connection on
-    which nothing was answered for 50 ms is given up.
+    which a call waits for 50 ms is given up, and Redis is left alone for a second then. ``lost`` is
+    called whenever a connection goes, since nobody knows what becomes of the logs behind it.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, lost: Callable[[], None]) -> None:
         self.pool = ConnectionPool.from_url(
             url, protocol=2, driver_info=None, socket_timeout=None, socket_connect_timeout=CONNECT_SECONDS
         )
+        self.lost = lost
         self.connection: AbstractConnection | None = None
         self.waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
-        self.replies = 0
-        self.last_reply = 0.0
+        self.room = asyncio.Semaphore(IN_FLIGHT)
+        # Redis' time less the loop's, in microseconds, as the latest reply told it.
+        self.ahead = 0
         self.watching = False
         self.tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -156,46 +178,54 @@ class Redis:
             await self._connect()
         except (RedisError, OSError, TimeoutError) as error:
             logger.warning("Redis cannot be reached (%s); see CLOUDARC_REDIS_URL.", _kind(error))
-            self._start("connect", self._reconnect())
+            self._start("connect", self._reconnect(OPEN_SECONDS))
             return False
         return True
 
     async def close(self) -> None:
         """Let go of the connection and of everyone who waits."""
-        for name in ("connect", "read"):
-            if name in self.tasks:
-                self.tasks[name].cancel()
+        for name in {"connect", "read"} & self.tasks.keys():
+            self.tasks[name].cancel()
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
         connection, self.connection = self.connection, None
         self._disappoint()
         if connection is not None:
-            await connection.disconnect(nowait=True)
+            await _abort(connection)
 
-    async def call(self, key: str, limit: int, window: int) -> Any:
-        """What the script answers. Raises Silent, ResponseError."""
+    async def call(self, key: str, limit: int, window: int) -> tuple[int, int, int]:
+        """What the script answers, less the time. Raises Silent, RedisError."""
+        until = self._time() + STALE
         try:
-            return await self._send("EVALSHA", SHA, 1, key, limit, window)
+            reply = await self._send("EVALSHA", SHA, 1, key, limit, window, until)
         except NoScriptError:
             # Redis was started anew behind the same connection, or its scripts were flushed.
-            return await self._send("EVAL", SCRIPT, 1, key, limit, window)
+            self.lost()
+            reply = await self._send("EVAL", SCRIPT, 1, key, limit, window, until)
+        if not (isinstance(reply, list) and len(reply) == 4 and all(type(each) is int for each in reply)):
+            raise ResponseError("this is no answer of the script")
+        admitted, remaining, wait, clock = reply
+        self.ahead = clock - self._own_time()
+        if admitted < 0:
+            raise Silent
+        return admitted, remaining, wait
+
+    def _own_time(self) -> int:
+        return int(self.loop.time() * 1_000_000)
+
+    def _time(self) -> int:
+        return self._own_time() + self.ahead
 
     async def _send(self, *command: str | int) -> Any:
-        connection = self.connection
-        if connection is None:
-            raise Silent
-        future: asyncio.Future[Any] = self.loop.create_future()
-        self.waiting.append((future, self.loop.time()))
-        self._watch(DEADLINE)
-        try:
-            await connection.send_packed_command(connection.pack_command(*command), check_health=False)
-        except (RedisError, OSError) as error:
-            self._drop(connection)
-            raise Silent from error
-        finally:
-            # Else it would complain that nobody looked.
-            if future.done() and not future.cancelled():
-                future.exception()
-        return await future
+        async with self.room:
+            connection = self.connection
+            if connection is None:
+                raise Silent
+            future: asyncio.Future[Any] = self.loop.create_future()
+            self.waiting.append((future, self.loop.time()))
+            # Not the library's own sending, which would wait for a Redis that reads nothing.
+            _writer(connection).writelines(connection.pack_command(*command))
+            self._watch(DEADLINE)
+            return await future
 
     def _start(self, name: str, work: Any) -> None:
         self.tasks[name] = self.loop.create_task(work)
@@ -205,23 +235,26 @@ class Redis:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await connection.connect()  # type: ignore[no-untyped-call]
-                # A server that hangs takes connections too; one that answers this also has the script.
                 await connection.send_command("SCRIPT", "LOAD", SCRIPT, check_health=False)
                 await connection.read_response()
+            # A server that hangs takes connections too, and one that is slow is none.
+            async with asyncio.timeout(DEADLINE):
+                await connection.send_command("TIME", check_health=False)
+                seconds, rest = await connection.read_response()
+                self.ahead = int(seconds) * 1_000_000 + int(rest) - self._own_time()
         except BaseException:
-            await connection.disconnect(nowait=True)
+            await _abort(connection)
             raise
         self.connection = connection
         self._start("read", self._read(connection))
 
-    async def _reconnect(self) -> None:
+    async def _reconnect(self, pause: float) -> None:
         while True:
-            try:
+            await asyncio.sleep(pause)
+            pause = OPEN_SECONDS / 2
+            # Whatever it is that fails, it must not end the trying.
+            with suppress(Exception):
                 await self._connect()
-            except Exception:
-                # Whatever it is, it must not end the trying.
-                await asyncio.sleep(RETRY_SECONDS)
-            else:
                 return
 
     async def _read(self, connection: AbstractConnection) -> None:
@@ -231,8 +264,6 @@ class Redis:
                     reply: Any = await connection.read_response(disconnect_on_error=False)
                 except ResponseError as error:
                     reply = error
-                self.replies += 1
-                self.last_reply = self.loop.time()
                 future, _ = self.waiting.popleft()
                 if future.done():
                     continue
@@ -240,18 +271,20 @@ class Redis:
                     future.set_exception(reply)
                 else:
                     future.set_result(reply)
-        except (RedisError, OSError):
-            self._drop(connection)
+        except (RedisError, OSError, IndexError):
+            # IndexError: a reply that nobody asked for.
+            self._drop(connection, 0)
 
-    def _drop(self, connection: AbstractConnection) -> None:
-        """Give a connection up, with all who wait for its replies."""
+    def _drop(self, connection: AbstractConnection, pause: float) -> None:
+        """Give a connection up, with all who wait for its replies; connect again after a pause."""
         if self.connection is not connection:
             return
         self.connection = None
         self.tasks["read"].cancel()
         self._disappoint()
-        self._start("drop", connection.disconnect(nowait=True))
-        self._start("connect", self._reconnect())
+        self._start("abort", _abort(connection))
+        self.lost()
+        self._start("connect", self._reconnect(pause))
 
     def _disappoint(self) -> None:
         while self.waiting:
@@ -262,27 +295,36 @@ class Redis:
     def _watch(self, seconds: float) -> None:
         if not self.watching:
             self.watching = True
-            self.loop.call_later(seconds, self._look)
+            self.loop.call_later(seconds, self._look, self.loop.time() + seconds)
 
-    def _look(self) -> None:
-        """Called while anybody waits, whenever the one who waits longest may have waited long enough."""
+    def _look(self, due: float) -> None:
+        """Called while anybody waits, when the one who waits longest may have waited long enough."""
         self.watching = False
         if self.connection is None or not self.waiting:
             return
-        silent = self.loop.time() - max(self.waiting[0][1], self.last_reply)
-        if silent < DEADLINE:
-            self._watch(DEADLINE - silent)
+        now = self.loop.time()
+        waited = now - self.waiting[0][1]
+        if waited < DEADLINE:
+            self._watch(DEADLINE - waited)
+        elif waited < DEADLINE + GRACE or (now - due > GRACE and waited < BUSY):
+            # What has come may not have been read yet, by a process that is itself busy above all.
+            self._watch(GRACE)
         else:
-            # A process that was busy itself has not yet read what lies in its socket.
-            self.watching = True
-            self.loop.call_later(GRACE, self._judge, self.connection, self.replies)
+            self._drop(self.connection, OPEN_SECONDS)
 
-    def _judge(self, connection: AbstractConnection, replies: int) -> None:
-        self.watching = False
-        if self.replies != replies:
-            self._look()
-        elif self.waiting:
-            self._drop(connection)
+
+def _writer(connection: AbstractConnection) -> asyncio.StreamWriter:
+    """The stream below a connection of the library, which offers no way to write and not to wait."""
+    writer = connection._writer
+    assert writer is not None
+    return writer
+
+
+async def _abort(connection: AbstractConnection) -> None:
+    """Close a connection at once, whatever Redis has not read yet."""
+    if connection._writer is not None:
+        connection._writer.transport.abort()
+    await connection.disconnect(nowait=True)
 
 
 def _kind(error: BaseException) -> str:
@@ -298,7 +340,7 @@ class Counters:
 
     def __init__(self, url: str | None, *, window: int = WINDOW) -> None:
         self.window = window
-        self.redis = Redis(url) if url else None
+        self.redis = Redis(url, self._doubt) if url else None
         self.local = LocalLog(window)
         self.degraded = False
         self.failures = 0
@@ -318,28 +360,37 @@ class Counters:
         """Count a call of ``subject``, who may make ``limit`` of them in any window. Never raises."""
         if self.redis is None:
             return self.local.hit(subject, limit)
-        # What this process admitted while Redis was away, Redis does not know.
-        if self.local.clock() < self.doubtful:
-            count = self.local.hit(subject, limit, keep=False)
-            if not count.admitted:
-                return count
+        # What this process admitted before or while Redis was away, Redis may not know. So both are
+        # asked for a while, here first, or calls that wait for Redis together would all be admitted.
+        here = self.local.hit(subject, limit) if self.local.clock() < self.doubtful else None
+        if here is not None and not here.admitted:
+            return here
         try:
             admitted, remaining, wait = await self.redis.call(
                 PREFIX + subject, limit, self.window * 1_000_000
             )
-        except (Silent, ResponseError) as error:
+        except (Silent, RedisError) as error:
             self._failed(error)
-            return self.local.hit(subject, limit)
+            return here or self.local.hit(subject, limit)
         if self.degraded:
             self.degraded = False
             logger.warning("Redis answers again; calls are counted there.")
-        if admitted:
-            self.local.keep(subject)
-        return Count(bool(admitted), remaining, wait / 1_000_000)
+        there = Count(bool(admitted), remaining, wait / 1_000_000)
+        if here is None:
+            if admitted:
+                self.local.keep(subject)
+            return there
+        if not admitted:
+            self.local.take_back(subject)
+            return there
+        return Count(True, min(here.remaining, remaining), max(here.wait, there.wait))
+
+    def _doubt(self) -> None:
+        self.doubtful = self.local.clock() + self.window
 
     def _failed(self, error: Exception) -> None:
         self.failures += 1
-        self.doubtful = self.local.clock() + self.window
+        self._doubt()
         if not self.degraded:
             self.degraded = True
             logger.warning(

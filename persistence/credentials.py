@@ -3,7 +3,7 @@
 import hashlib
 import zlib
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from persistence.errors import Conflict
@@ -11,6 +11,9 @@ from persistence.errors import Conflict
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 BODY = 30
 CHECK = 6
+
+USE_KEPT = timedelta(minutes=1)
+"""How exactly the last use of a credential is kept."""
 
 Prefix = Literal["cbt_", "arc_"]
 PREFIXES: tuple[Prefix, ...] = ("cbt_", "arc_")

@@ -56,7 +56,10 @@ REVOKE = (
 USED = (
     update(Token)
     .values(last_used_at=bindparam("now", type_=Instant))
-    .where(TABLE.c.id == bindparam("key", type_=BigInteger))
+    .where(
+        TABLE.c.id == bindparam("key", type_=BigInteger),
+        or_(TABLE.c.last_used_at.is_(None), TABLE.c.last_used_at <= bindparam("before", type_=Instant)),
+    )
 )
 
 
@@ -87,5 +90,5 @@ async def revoke(db: Connection, client_id: int, id: int, now: datetime) -> None
 
 
 async def used(db: Connection, id: int, now: datetime) -> None:
-    """Keep when a token was used."""
-    await db.run(USED, key=id, now=now)
+    """Keep when a token was used, once a minute however many processes see it."""
+    await db.run(USED, key=id, now=now, before=now - credentials.USE_KEPT)

@@ -16,9 +16,8 @@ from openapi_spec_validator import validate
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from handlers.dialects import AdminDialect
 from openapi import contract
 from persistence.counters import Counters
 from persistence.database import Database
@@ -27,7 +26,6 @@ from persistence.settings import NO_LIMITS, Values, Watched
 from server import environment, logs
 from server.edge import SAFETY, Edge
 from server.environment import Settings
-from server.errors import Problem, body_of
 from server.pipeline import Clock, Pipeline
 from server.processes import end_worker_with_server
 from server.subject import Subjects
@@ -109,14 +107,17 @@ def assemble(
 
 
 class CrossOrigin(CORSMiddleware):
-    """CORS whose preflight answers have the headers of all others, and are refused like any OPTIONS."""
+    """CORS whose preflight answers have the headers of all others; a refused one is any other OPTIONS."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = scope["type"] == "http" and scope["method"] == "OPTIONS"
+        if asked and super().preflight_response(Headers(scope=scope)).status_code != 200:
+            await self.app(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
     def preflight_response(self, request_headers: Headers) -> Response:
         response = super().preflight_response(request_headers)
-        if response.status_code != 200:
-            problem = Problem(405, "This method is not allowed here.", headers={"Allow": ""})
-            body = body_of(problem, AdminDialect)
-            response = Response(body, 405, problem.headers, media_type="application/json")
         response.headers["X-Request-Id"] = request_id(request_headers.raw)
         response.headers.update({name.decode(): value.decode() for name, value in SAFETY})
         return response

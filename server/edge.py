@@ -5,7 +5,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, MutableMapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -14,6 +14,7 @@ from handlers.caller import Caller
 from handlers.dialects import AdminDialect, ClientDialect, Dialect
 from persistence import api_keys, tokens
 from persistence.counters import Count, Counters
+from persistence.credentials import USE_KEPT
 from persistence.database import Database
 from persistence.errors import Unavailable
 from server import security
@@ -24,8 +25,6 @@ from server.subject import LIMITS, Subject, Subjects
 from server.transport import Call, Disconnected, Reply, header, request_id, send_reply
 
 logger = logging.getLogger("cloudarc")
-
-MINUTE = timedelta(minutes=1)
 
 HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 
@@ -127,7 +126,7 @@ class Edge:
     def _remember_use(self, identity: security.Identity) -> None:
         """Keep when a credential was used, to the minute, without making its caller wait for that."""
         caller, now = identity.caller, self.clock()
-        if caller is None or (identity.last_used_at and now - identity.last_used_at < MINUTE):
+        if caller is None or (identity.last_used_at and now - identity.last_used_at < USE_KEPT):
             return
         if (caller.kind, caller.id) not in self.remembering:
             task = asyncio.get_running_loop().create_task(self._write_use(caller, now))

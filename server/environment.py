@@ -141,6 +141,9 @@ def _complete(settings: Settings) -> Settings:
         raise SettingError("CLOUDARC_SECRET_KEY must have at least 32 characters.")
     if settings.production and settings.webhook_private_targets == "on":
         raise SettingError("CLOUDARC_WEBHOOK_PRIVATE_TARGETS must be off in production.")
+    if "?" in settings.data_dir or not settings.data_dir.isprintable():
+        # An SQLite URL ends at a question mark, and a name that is no text cannot stand in one.
+        raise SettingError("CLOUDARC_DATA_DIR must be a path in printable characters without question marks.")
     changes: dict[str, Any] = {}
     if not settings.database_url:
         path = Path(settings.data_dir).resolve() / "cloudarc.db"

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -68,8 +68,10 @@ def locked(data_dir: str) -> Iterator[None]:
 
     The kernel takes the lock back however we end. Python opens files close-on-exec, so no child holds it.
     """
-    with open(Path(data_dir) / "serve.lock", "a+", encoding="ascii") as file:
+    path = Path(data_dir) / "serve.lock"
+    with ExitStack() as stack:
         try:
+            file = stack.enter_context(open(path, "a+", encoding="ascii"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
@@ -77,7 +79,13 @@ def locked(data_dir: str) -> Iterator[None]:
                 f"The data directory {data_dir} is in use by another server (process {file.read(20)}); "
                 "stop it, or choose another CLOUDARC_DATA_DIR."
             ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        except OSError as error:
+            raise StartError(
+                f"{path} cannot be used ({error.strerror}); remove it, or choose another CLOUDARC_DATA_DIR."
+            ) from error
+        with suppress(OSError):
+            # Who holds the lock is told to others as far as the disk has room for it.
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
         yield

@@ -163,6 +163,14 @@ class TestServe:
         result = command(tmp_path, "serve", data_dir="/proc/1/none")
         is_one_line(result, "CLOUDARC_DATA_DIR")
 
+    def test_a_data_directory_whose_name_no_address_can_hold_is_one_line(self, tmp_path: Path) -> None:
+        for name in ("a?b=c", "a\nb"):
+            is_one_line(command(tmp_path, "serve", data_dir=str(tmp_path / name)), "CLOUDARC_DATA_DIR")
+
+    def test_a_lock_that_cannot_be_opened_is_one_line(self, tmp_path: Path) -> None:
+        (tmp_path / "var" / "serve.lock").mkdir(parents=True)
+        is_one_line(command(tmp_path, "serve"), "serve.lock", "CLOUDARC_DATA_DIR")
+
     def test_a_database_that_does_not_answer_is_one_line_without_its_password(self, tmp_path: Path) -> None:
         url = "postgresql+asyncpg://cloudarc:very-secret@127.0.0.1:1/none"
         result = command(tmp_path, "serve", database_url=url)
