@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 
 class SettingError(Exception):
@@ -141,13 +141,13 @@ def _complete(settings: Settings) -> Settings:
         raise SettingError("CLOUDARC_SECRET_KEY must have at least 32 characters.")
     if settings.production and settings.webhook_private_targets == "on":
         raise SettingError("CLOUDARC_WEBHOOK_PRIVATE_TARGETS must be off in production.")
-    if "?" in settings.data_dir or not settings.data_dir.isprintable():
-        # An SQLite URL ends at a question mark, and a name that is no text cannot stand in one.
-        raise SettingError("CLOUDARC_DATA_DIR must be a path in printable characters without question marks.")
+    if not settings.data_dir.isprintable():
+        # A name that is no text cannot stand in the database's URL.
+        raise SettingError("CLOUDARC_DATA_DIR must be a path in printable characters.")
     changes: dict[str, Any] = {}
     if not settings.database_url:
         path = Path(settings.data_dir).resolve() / "cloudarc.db"
-        changes["database_url"] = f"sqlite:///{path}"
+        changes["database_url"] = f"sqlite:///{quote(str(path))}"
     elif not (SQLITE_URL.fullmatch(settings.database_url) or _is_postgresql(settings.database_url)):
         raise SettingError(
             "CLOUDARC_DATABASE_URL must be sqlite:///path/to/file.db or "

@@ -164,8 +164,7 @@ class TestServe:
         is_one_line(result, "CLOUDARC_DATA_DIR")
 
     def test_a_data_directory_whose_name_no_address_can_hold_is_one_line(self, tmp_path: Path) -> None:
-        for name in ("a?b=c", "a\nb"):
-            is_one_line(command(tmp_path, "serve", data_dir=str(tmp_path / name)), "CLOUDARC_DATA_DIR")
+        is_one_line(command(tmp_path, "serve", data_dir=str(tmp_path / "a\nb")), "CLOUDARC_DATA_DIR")
 
     def test_a_lock_that_cannot_be_opened_is_one_line(self, tmp_path: Path) -> None:
         (tmp_path / "var" / "serve.lock").mkdir(parents=True)

@@ -91,10 +91,11 @@ class TestStart:
             assert {each.name for each in (tmp_path / "var").iterdir()} >= {"cloudarc.db"}
             assert not (tmp_path / "var" / "valkey.sock").exists()
 
-    @pytest.mark.parametrize("name", ["a b", "50%", "100%25", "a#b", "ä'\"*[x]"])
+    @pytest.mark.parametrize("name", ["a b", "50%", "100%25", "a#b", "a?b=c", "ä'\"*[x]"])
     def test_any_path_of_the_data_directory_will_do(self, tmp_path: Path, name: str) -> None:
         with served(tmp_path, data_dir=str(tmp_path / name)) as (process, base):
             assert embedded.answers(tmp_path / name / "valkey.sock")
+            assert (tmp_path / name / "cloudarc.db").exists()
             assert httpx.get(f"{base}/status").status_code == 200
             kept = its_valkey(process)
         assert gone(kept)
