@@ -1,6 +1,6 @@
 # CloudArc. `make` alone prints the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check e2e fix fuzz spec
+.PHONY: help setup run worker test check e2e fix fuzz soak spec
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -21,6 +21,9 @@ $(SETUP): requirements-dev.txt pyproject.toml
 run: $(SETUP) ## serve http://127.0.0.1:8080 with demo data
 	@exec $(BIN)/python -m server serve
 
+worker: $(SETUP) ## deliver webhooks beside a server that does not (CLOUDARC_WEBHOOK_WORKER=off)
+	@exec $(BIN)/python -m server worker
+
 test: $(SETUP) ## run the whole suite, on SQLite, PostgreSQL and Valkey
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/e2e
 
@@ -31,7 +34,7 @@ check: $(SETUP) ## judge format, lint, types, imports and contract; write nothin
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/test_contract.py
 
-e2e: $(SETUP) ## try what needs other programs: php, curl, Redis over TLS
+e2e: $(SETUP) ## try what needs other programs: php, curl, node, go, Redis over TLS
 	$(BIN)/python -m pytest -q tests/e2e
 
 fix: $(SETUP) ## format, and mend what can be mended
@@ -40,6 +43,9 @@ fix: $(SETUP) ## format, and mend what can be mended
 
 fuzz: $(SETUP) ## fuzz a fresh server, or the one at URL with TOKEN and KEY
 	$(BIN)/python -m tests.fuzz
+
+soak: $(SETUP) ## kill and hinder real processes for a quarter of an hour, and print what held
+	$(BIN)/python -m tests.soak
 
 spec: $(SETUP) ## bundle, validate and judge the contract; write it to build/
 	@mkdir -p build

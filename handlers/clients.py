@@ -8,6 +8,7 @@ from handlers.dialects import AdminDialect, Answer, Body, Views, deleted
 from persistence import clients
 from persistence.database import Connection, Row
 from persistence.passwords import hashed
+from webhooks import outbox
 
 SHOWN = ("id", "first_name", "last_name", "email", "company", "phone", "city", "state", "postcode", "status")
 
@@ -53,7 +54,9 @@ async def get_client(id: int, user: Caller, db: Connection) -> Answer:
 
 async def create_client(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> Answer:
     """Register a client."""
-    return user.dialect.created(VIEWS, await clients.create(db, await _columns(body), now))
+    client = await clients.create(db, await _columns(body), now)
+    await outbox.record(db, "client.created", _account(client), now)
+    return user.dialect.created(VIEWS, client)
 
 
 async def update_client(id: int, body: dict[str, Any], user: Caller, db: Connection) -> Answer:

@@ -8,6 +8,7 @@ from handlers.caller import Caller
 from handlers.dialects import AdminDialect, Answer, Body, ClientDialect, Dialect, Views, amount, day
 from persistence import invoices
 from persistence.database import Connection, Row
+from webhooks import outbox
 
 
 def _row(row: Row, dialect: type[Dialect]) -> Body:
@@ -27,6 +28,11 @@ def _row(row: Row, dialect: type[Dialect]) -> Body:
 def _item(row: Row, lines: Sequence[Row], dialect: type[Dialect]) -> Body:
     items = [{"description": line.description, "amount": str(line.amount)} for line in lines]
     return _row(row, dialect) | {"items": items}
+
+
+def _paid(row: Row) -> Body:
+    """What the operator's document tells of an invoice that was paid."""
+    return {"id": row.id, "client_id": row.client_id, "total": str(row.total), "currency": row.currency}
 
 
 VIEWS = Views(
@@ -64,9 +70,12 @@ async def create_invoice(body: dict[str, Any], user: Caller, db: Connection, now
     lines = [(line["description"], amount(line["amount"])) for line in body["items"]]
     due = date.fromisoformat(body["due_date"])
     made = await invoices.create(db, client_id=body["client_id"], due_date=due, lines=lines, now=now)
+    await outbox.record(db, "invoice.created", _row(made[0], AdminDialect), now)
     return user.dialect.created(VIEWS, *made)
 
 
 async def pay_invoice(id: int, user: Caller, db: Connection, now: datetime) -> Answer:
     """unpaid or overdue → paid."""
-    return user.dialect.item(VIEWS, *await invoices.pay(db, id, now))
+    paid = await invoices.pay(db, id, now)
+    await outbox.record(db, "invoice.paid", _paid(paid[0]), now)
+    return user.dialect.item(VIEWS, *paid)

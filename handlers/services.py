@@ -7,6 +7,7 @@ from handlers.caller import Caller
 from handlers.dialects import AdminDialect, Answer, Body, ClientDialect, Views, day
 from persistence import services
 from persistence.database import Connection, Row
+from webhooks import outbox
 
 
 def _row(row: Row) -> Body:
@@ -70,14 +71,17 @@ async def get_service(id: int, user: Caller, db: Connection) -> Answer:
 async def create_service(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> Answer:
     """Provision a service on the least loaded server."""
     service = await services.create(db, **{"domain": "", "username": ""} | body, now=now)
+    await outbox.record(db, "service.created", _admin(service), now)
     return user.dialect.created(VIEWS, service)
 
 
 async def suspend_service(
-    id: int, user: Caller, db: Connection, body: dict[str, Any] | None = None
+    id: int, user: Caller, db: Connection, now: datetime, body: dict[str, Any] | None = None
 ) -> Answer:
     """active → suspended."""
-    return user.dialect.item(VIEWS, await services.suspend(db, id, (body or {}).get("reason", "")))
+    service = await services.suspend(db, id, (body or {}).get("reason", ""))
+    await outbox.record(db, "service.suspended", _admin(service), now)
+    return user.dialect.item(VIEWS, service)
 
 
 async def unsuspend_service(id: int, user: Caller, db: Connection) -> Answer:
@@ -85,6 +89,8 @@ async def unsuspend_service(id: int, user: Caller, db: Connection) -> Answer:
     return user.dialect.item(VIEWS, await services.unsuspend(db, id))
 
 
-async def terminate_service(id: int, user: Caller, db: Connection) -> Answer:
+async def terminate_service(id: int, user: Caller, db: Connection, now: datetime) -> Answer:
     """active or suspended → terminated."""
-    return user.dialect.item(VIEWS, await services.terminate(db, id))
+    service = await services.terminate(db, id)
+    await outbox.record(db, "service.terminated", _admin(service), now)
+    return user.dialect.item(VIEWS, service)

@@ -9,6 +9,7 @@ from handlers.caller import Caller
 from handlers.dialects import AdminDialect, Answer, Body, ClientDialect, Dialect, Views
 from persistence import tickets
 from persistence.database import Connection, Row
+from webhooks import outbox
 
 PRIORITIES = {1: "low", 2: "medium", 3: "high"}
 PRIORITY_IDS = {name: id for id, name in PRIORITIES.items()}
@@ -33,6 +34,11 @@ def _client_row(row: Row) -> Body:
 
 def _admin_row(row: Row) -> Body:
     return _row(row, AdminDialect) | {"priority": row.priority}
+
+
+def _told(row: Row) -> Body:
+    """A ticket as an event tells of it."""
+    return _admin_row(row) | {"message": row.message}
 
 
 def _thread(row: Row, replies: Sequence[Row], dialect: type[Dialect]) -> Body:
@@ -95,7 +101,9 @@ async def create_ticket(body: dict[str, Any], user: Caller, db: Connection, now:
     values = {"priority": PRIORITIES[body.get("priority_id", 2)]} | body | user.ownership
     values.pop("priority_id", None)
     id = await tickets.create(db, **values, now=now, number=number)
-    return user.dialect.created(OPENED, *await tickets.get(db, id, user.owner))
+    ticket, replies = await tickets.get(db, id, user.owner)
+    await outbox.record(db, "ticket.opened", _told(ticket), now)
+    return user.dialect.created(OPENED, ticket, replies)
 
 
 async def reply_to_ticket(
@@ -103,7 +111,9 @@ async def reply_to_ticket(
 ) -> Answer:
     """Reply as the client or as the staff."""
     await tickets.reply(db, id, user.owner, body["message"], now)
-    return user.dialect.created(VIEWS, *await tickets.get(db, id, user.owner))
+    ticket, replies = await tickets.get(db, id, user.owner)
+    await outbox.record(db, "ticket.replied", _told(ticket), now)
+    return user.dialect.created(VIEWS, ticket, replies)
 
 
 async def close_ticket(id: int, user: Caller, db: Connection, now: datetime) -> Answer:

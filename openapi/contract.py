@@ -8,6 +8,7 @@ is a plain dict in the shape of OpenAPI 3.0.3. What the files may use beyond Ope
 - ``x-scope`` on an operation: the scope that an API key needs for it.
 - ``x-expects`` on a schema: the end of the sentence "The amount field must be …".
 - ``x-every-answer`` in the root: the headers that every answer has.
+- ``x-webhooks`` in the root: what is sent to others, as OpenAPI 3.1 has it in ``webhooks``.
 """
 
 import copy
@@ -30,6 +31,8 @@ METHODS = ("get", "put", "post", "delete")
 
 ROOT = Path(__file__).parent
 KINDS = {name: name for name in ("parameters", "headers", "responses", "schemas")}
+# What stands in the document at the place of its reference.
+INLINE = ("paths", "webhooks.yaml")
 
 # These can be emitted before the credential, and with it the dialect, is known.
 EARLY = frozenset({"401", "404", "405", "406", "413", "415", "429", "500", "503"})
@@ -90,7 +93,7 @@ class _Bundler:
         if name not in _read(source):
             raise ContractError(f"openapi/{file}: {target} names nothing")
         definition = _read(source)[name]
-        if source.parts[0] == "paths":
+        if source.parts[0] in INLINE:
             return self.resolve(definition, source)
         kind = KINDS[source.parts[0].removesuffix(".yaml")]
         known = self.origins.setdefault((kind, name), source)
@@ -139,12 +142,30 @@ def operations(document: Document) -> Iterator[Operation]:
             yield Operation(spec["operationId"], method, path, spec, audiences)
 
 
+def webhooks(document: Document) -> Iterator[Operation]:
+    """Every event that operators are told of, as an operation of its receiver; the path is its name."""
+    for event, item in document.get("x-webhooks", {}).items():
+        yield Operation(item["post"]["operationId"], "post", event, item["post"], frozenset({"admin"}))
+
+
 def deref(document: Document, node: Node) -> Node:
     """The definition that a ``$ref`` points to; anything else as it is."""
     while isinstance(node, dict) and "$ref" in node:
         kind, name = node["$ref"].removeprefix("#/components/").split("/")
         node = document["components"][kind][name]
     return node
+
+
+def json_schema(schema: Node) -> Node:
+    """OpenAPI 3.0's dialect as JSON Schema draft 4: ``nullable`` becomes a type."""
+    if isinstance(schema, list):
+        return [json_schema(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    result = {key: json_schema(value) for key, value in schema.items() if key not in ("example", "nullable")}
+    if schema.get("nullable"):
+        result["type"] = [schema["type"], "null"]
+    return result
 
 
 def branch(document: Document, schema: Node, audience: Audience) -> Node | None:
@@ -159,6 +180,8 @@ def branch(document: Document, schema: Node, audience: Audience) -> Node | None:
 def project(document: Document, audience: Audience) -> Document:
     """The same contract as one credential meets it: its operations, its dialect, nothing else."""
     result = copy.deepcopy(document)
+    if audience == "client":
+        result.pop("x-webhooks", None)
     for operation in list(operations(result)):
         if audience not in operation.audiences:
             del result["paths"][operation.path][operation.method]
@@ -246,7 +269,7 @@ def _head(document: Document, headers: Document) -> None:
 
 def _illustrate(document: Document) -> None:
     """Give every body and answer the example of its schema, one for each dialect."""
-    for operation in operations(document):
+    for operation in (*operations(document), *webhooks(document)):
         parts = [operation.spec.get("requestBody", {}), *operation.spec["responses"].values()]
         for part in parts:
             for media in deref(document, part).get("content", {}).values():
@@ -279,7 +302,7 @@ def _reachable(document: Document) -> Document:
             for each in node.values():
                 visit(each)
 
-    visit(document["paths"])
+    visit([document["paths"], document.get("x-webhooks")])
     used_tags = {tag for operation in operations(document) for tag in operation.spec["tags"]}
     components = {
         kind: {

@@ -215,13 +215,19 @@ class Page:
 
 
 class Listing:
-    """A list in descending order of id, with optional filters; each set of filters is one statement."""
+    """A list in order of id, mostly descending, with optional filters; each set of them is one statement."""
 
     def __init__(
-        self, query: Select[Any], key: KeyedColumnElement[Any], **conditions: ColumnElement[bool]
+        self,
+        query: Select[Any],
+        key: KeyedColumnElement[Any],
+        *,
+        ascending: bool = False,
+        **conditions: ColumnElement[bool],
     ) -> None:
         self.query = query
         self.key = key
+        self.ascending = ascending
         self.conditions = conditions
         self.statement = cache(self._statement)
         self.count = cache(self._count)
@@ -230,10 +236,12 @@ class Listing:
         return query.where(*[self.conditions[name] for name in sorted(names)])
 
     def _statement(self, names: frozenset[str], after: bool) -> Select[Any]:
-        query = self._filtered(self.query, names).order_by(self.key.desc())
+        query = self._filtered(self.query, names)
+        query = query.order_by(self.key if self.ascending else self.key.desc())
         query = query.limit(bindparam("limit", type_=BigInteger))
         if after:
-            return query.where(self.key < bindparam("after", type_=BigInteger))
+            last = bindparam("after", type_=BigInteger)
+            return query.where(self.key > last if self.ascending else self.key < last)
         return query.offset(bindparam("offset", type_=BigInteger))
 
     def _count(self, names: frozenset[str]) -> Select[Any]:

@@ -3,6 +3,7 @@
 The same data every time: all that varies comes from one fixed seed. Never in production.
 """
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -16,9 +17,11 @@ from persistence.announcements import Announcement
 from persistence.api_keys import ApiKey
 from persistence.clients import Client
 from persistence.database import Base, Connection, Database
+from persistence.deliveries import Attempt, Delivery
 from persistence.departments import Department
 from persistence.domains import Domain
 from persistence.errors import Conflict
+from persistence.events import Event
 from persistence.invoices import Invoice, InvoiceLine, Payment
 from persistence.knowledgebase import Article
 from persistence.products import Product
@@ -26,6 +29,7 @@ from persistence.servers import Server
 from persistence.services import Service, add_cycle
 from persistence.tickets import Ticket, TicketReply
 from persistence.tokens import Token
+from persistence.webhooks import Webhook, subscribed
 
 CLIENT_TOKEN = "abc123token"
 OTHER_CLIENT_TOKEN = "def456token"
@@ -129,6 +133,9 @@ def build() -> dict[type[Base], Rows]:
     tables[Domain] = list(_domains(random))
     tables[Article] = list(_articles(random))
     tables[Announcement] = list(_announcements())
+    tables[Event] = list(_events(tables[Invoice]))
+    tables[Webhook] = list(_webhooks())
+    tables[Delivery], tables[Attempt] = _deliveries(tables[Event])
     return tables
 
 
@@ -383,6 +390,78 @@ def _announcements() -> Iterator[dict[str, Any]]:
             "content": f"The server is restarted in the night, for about {id} minutes.",
             "published_at": published.get(id, START + timedelta(days=7 * id)),
         }
+
+
+def _events(invoices: Rows) -> Iterator[dict[str, Any]]:
+    """That the first invoices were paid."""
+    paid = sorted((each for each in invoices if each["paid_at"]), key=lambda each: each["paid_at"])
+    for id, invoice in enumerate(paid[:5], 1):
+        data = {name: invoice[name] for name in ("id", "client_id", "total", "currency")}
+        members = {
+            "event": "invoice.paid",
+            "timestamp": f"{invoice['paid_at']:%Y-%m-%dT%H:%M:%SZ}",
+            "data": data | {"total": str(invoice["total"])},
+        }
+        yield {
+            "id": id,
+            "uid": f"evt_{id:026d}",
+            "event": "invoice.paid",
+            "base": json.dumps(members, separators=(",", ":")),
+            "created_at": invoice["paid_at"],
+        }
+
+
+def _webhooks() -> Iterator[dict[str, Any]]:
+    """Two that are not active. The contract's examples delete the second."""
+    for id, name in ((1, "cloudarc"), (2, "spare")):
+        yield {
+            "id": id,
+            "url": f"https://hooks.example.com/{name}",
+            "events": subscribed(["invoice.created", "invoice.paid"]),
+            "active": False,
+            "disabled_reason": None,
+            "failing_since": None,
+            # Each server seals with a key of its own, so there is none before the first rotation.
+            "secret": "",
+            "old_secret": None,
+            "old_secret_until": None,
+            "created_at": START,
+            "version": 1,
+        }
+
+
+def _deliveries(events: Rows) -> tuple[Rows, Rows]:
+    """An event that arrived at the second attempt, and a test that did not."""
+    first, second = events[:2]
+    common: dict[str, Any] = {"webhook_id": 1, "event": "invoice.paid", "claim": None}
+    deliveries = [
+        common
+        | {"id": 1, "event_id": first["id"], "uid": first["uid"], "test_base": None}
+        | {"status": "delivered", "tried": 2, "created_at": first["created_at"]},
+        common
+        | {"id": 2, "event_id": None, "uid": f"evt_{'T':0>26}", "test_base": second["base"]}
+        | {"status": "failed", "tried": 1, "created_at": second["created_at"]},
+    ]
+    results = [
+        (deliveries[0], 0, 503, "busy", "The receiver answered 503."),
+        (deliveries[0], 5, 200, "ok", None),
+        (deliveries[1], 0, 404, "no such page", "The receiver answered 404."),
+    ]
+    attempts = [
+        {
+            "id": id,
+            "delivery_id": delivery["id"],
+            "attempted_at": delivery["created_at"] + timedelta(seconds=seconds),
+            "status": status,
+            "ms": 80 + id,
+            "answer": answer,
+            "error": error,
+        }
+        for id, (delivery, seconds, status, answer, error) in enumerate(results, 1)
+    ]
+    for delivery in deliveries:
+        delivery["due_at"] = delivery["created_at"] + timedelta(seconds=5)
+    return deliveries, attempts
 
 
 async def empty(db: Connection) -> bool:

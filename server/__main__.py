@@ -5,23 +5,28 @@ import asyncio
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import timedelta
 from typing import NoReturn, TypeVar
 
 import uvicorn
+import uvloop
 from uvicorn.supervisors import Multiprocess
 
 from openapi import contract
-from persistence import api_keys, credentials, demo, migrations, tokens
+from persistence import api_keys, credentials, deliveries, demo, events, migrations, tokens
 from persistence.database import Connection, Database
 from persistence.engines import connect
 from persistence.errors import Conflict, Refusal, StartError
+from persistence.sealing import Box
 from server import app, embedded, environment, logs
 from server.environment import SettingError, Settings
 from server.protocol import Protocol
+from webhooks.delivery import Worker
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,6 +64,12 @@ def _id(text: str) -> int:
     return int(text)
 
 
+def _days(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= 36_500):
+        raise argparse.ArgumentTypeError("must be a number of days, from 1 to 36500")
+    return int(text)
+
+
 def _name(text: str) -> str:
     if not (1 <= len(text) <= 100 and text.isprintable()):
         raise argparse.ArgumentTypeError("must have 1 to 100 printable characters")
@@ -80,6 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     each.add_argument("--host", help="the address to listen on (CLOUDARC_HOST)")
     each.add_argument("--port", help="the port to listen on, 0 for any that is free (CLOUDARC_PORT)")
     each.add_argument("--workers", help="how many processes serve (CLOUDARC_WORKERS)")
+    command("worker", work, "deliver webhooks until stopped")
+    each = command("purge", purge, "delete old events and deliveries")
+    each.add_argument("--days", type=_days, default=30, help="how old they are (default: 30)")
     command("migrate", migrate, "bring the database to the newest state")
     each = command("seed", seed, "fill an empty database")
     each.add_argument("--demo", action="store_true", required=True, help="with the demo data")
@@ -127,8 +141,7 @@ def _prepare_database(settings: Settings) -> bool:
     if not settings.production:
         migrations.upgrade(settings.database_url)
         return asyncio.run(_with_database(settings, _seed_if_empty))
-    if migrations.pending(settings.database_url):
-        raise StartError("The database lacks migrations; run `python -m server migrate` first.")
+    _refuse_pending(settings)
     return asyncio.run(_with_database(settings, _refuse_demo_data))
 
 
@@ -207,6 +220,58 @@ def _greet(settings: Settings, listener: socket.socket, *, demo_data: bool) -> N
     print("\n".join(lines), flush=True)
 
 
+# --- webhooks ----------------------------------------------------------------------------------------
+
+
+def work(settings: Settings, options: argparse.Namespace) -> None:
+    """Deliver webhooks until stopped; any number of workers may share a PostgreSQL database."""
+    environment.prepare_data_dir(settings)
+    logs.set_up(settings)
+    box = Box(environment.secret_key(settings))
+
+    async def deliver(database: Database) -> None:
+        worker = Worker(database, box, private=settings.webhook_private_targets == "on")
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, worker.stop)
+        print("CloudArc delivers webhooks", flush=True)
+        await worker.run()
+
+    _refuse_pending(settings)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_with_database(settings, deliver))
+
+
+PURGED_AT_ONCE = 1000
+
+
+def purge(settings: Settings, options: argparse.Namespace) -> None:
+    """Delete events and deliveries of more than so many days, in batches that keep nobody waiting."""
+    before = app.now() - timedelta(days=options.days)
+
+    async def delete(database: Database) -> list[int]:
+        totals = []
+        for each in (deliveries, events):
+            total = 0
+            while True:
+                async with database.transaction() as db:
+                    done = await each.purge(db, before, PURGED_AT_ONCE)
+                total += done
+                if done < PURGED_AT_ONCE:
+                    break
+            totals.append(total)
+        return totals
+
+    _refuse_pending(settings)
+    done = asyncio.run(_with_database(settings, delete))
+    print(f"{done[0]} deliveries and {done[1]} events from before {before:%Y-%m-%d %H:%M:%S} are deleted.")
+
+
+def _refuse_pending(settings: Settings) -> None:
+    environment.prepare_data_dir(settings)
+    if migrations.pending(settings.database_url):
+        raise StartError("The database lacks migrations; run `python -m server migrate` first.")
+
+
 # --- the database ------------------------------------------------------------------------------------
 
 
@@ -251,9 +316,7 @@ def create_key(settings: Settings, options: argparse.Namespace) -> None:
 
 
 def _write(settings: Settings, work: Callable[[Connection], Awaitable[None]]) -> None:
-    environment.prepare_data_dir(settings)
-    if migrations.pending(settings.database_url):
-        raise StartError("The database lacks migrations; run `python -m server migrate` first.")
+    _refuse_pending(settings)
 
     async def inside(database: Database) -> None:
         async with database.transaction() as db:

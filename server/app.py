@@ -3,7 +3,7 @@
 import asyncio
 import importlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -22,6 +22,7 @@ from openapi import contract
 from persistence.counters import Counters
 from persistence.database import Database
 from persistence.engines import connect
+from persistence.sealing import Box
 from persistence.settings import NO_LIMITS, Values, Watched
 from server import environment, logs
 from server.edge import SAFETY, Edge
@@ -30,6 +31,7 @@ from server.pipeline import Clock, Pipeline
 from server.processes import end_worker_with_server
 from server.subject import Subjects
 from server.transport import request_id
+from webhooks.delivery import Worker
 
 
 def now() -> datetime:
@@ -57,13 +59,18 @@ def assemble(
     defaults: Values = NO_LIMITS,
     counters: Counters | None = None,
     subjects: Subjects | None = None,
+    box: Box | None = None,
+    private_targets: bool = False,
+    worker: Worker | None = None,
 ) -> Edge:
     """The API over a database that is open, or that the lifespan opens; ``demo`` admits demo credentials.
 
     ``defaults`` are the settings that hold until the operator changes them. Without ``counters`` calls
-    are counted in this process.
+    are counted in this process. Without ``box`` webhooks cannot be made. A ``worker`` delivers beside the
+    API for as long as that runs.
     """
     counters = counters or Counters(None)
+    own = {"defaults": defaults, "box": box, "private_targets": private_targets}
     watched = Watched(database, defaults)
 
     @asynccontextmanager
@@ -73,7 +80,8 @@ def assemble(
         try:
             await watched.refresh()
             await counters.open()
-            yield
+            async with worker.working() if worker else nullcontext():
+                yield
         finally:
             watching.cancel()
             await asyncio.wait([watching])
@@ -85,7 +93,7 @@ def assemble(
         lifespan=lifespan,
         middlewares=[
             LifespanMiddleware,
-            partial(Pipeline, database=database, clock=clock, defaults=defaults),
+            partial(Pipeline, database=database, clock=clock, own=own),
         ],
         resolver=Resolver(finder(document)),
         swagger_ui_options=SwaggerUIOptions(serve_spec=False, swagger_ui=False),
@@ -135,13 +143,20 @@ def create(settings: Settings | None = None) -> ASGIApp:
         rate_limit_admin=settings.rate_limit_admin,
         rate_limit_anonymous=settings.rate_limit_anonymous,
     )
+    database = connect(settings.database_url)
+    box = Box(environment.secret_key(settings))
+    private_targets = settings.webhook_private_targets == "on"
+    inline = settings.webhook_worker == "inline"
     app: ASGIApp = assemble(
-        connect(settings.database_url),
+        database,
         document,
         demo=not settings.production,
         defaults=defaults,
         counters=Counters(settings.redis_url),
         subjects=Subjects(settings.trusted_proxies),
+        box=box,
+        private_targets=private_targets,
+        worker=Worker(database, box, private=private_targets) if inline else None,
     )
     if settings.cors_origins:
         app = CrossOrigin(

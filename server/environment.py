@@ -5,6 +5,7 @@ import os
 import re
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -184,3 +185,45 @@ def prepare_data_dir(settings: Settings) -> Path:
             f"The data directory {path} cannot be used ({error.strerror}); correct it or CLOUDARC_DATA_DIR."
         ) from error
     return path
+
+
+KEY_FILE = "secret.key"
+
+
+def secret_key(settings: Settings) -> str:
+    """The key of what is kept encrypted: the setting, or in development one that the data directory keeps.
+
+    The file appears complete or not at all, so processes that start together end with the same key.
+    Raises SettingError.
+    """
+    if settings.secret_key:
+        return settings.secret_key
+    path = prepare_data_dir(settings) / KEY_FILE
+    try:
+        if not path.exists():
+            _make_secret_key(path)
+        key = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise SettingError(
+            f"The key file {path} cannot be used ({reason}); correct it or set CLOUDARC_SECRET_KEY."
+        ) from error
+    if len(key) < 32:
+        raise SettingError(
+            f"The key file {path} must have at least 32 characters; restore it or set CLOUDARC_SECRET_KEY."
+        )
+    return key
+
+
+def _make_secret_key(path: Path) -> None:
+    draft = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        # Unlike a rename, a link never replaces the key of whoever was first.
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -29,8 +29,9 @@ from server.validation import BadJson, Found, Parameter, Validator, parse_header
 
 Clock = Callable[[], datetime]
 
-GIVEN = frozenset({"user", "db", "now", "defaults"})
-"""What any handler may ask for: the caller, its transaction, the time, the settings as they are at first."""
+GIVEN = frozenset({"user", "db", "now", "defaults", "box", "private_targets"})
+"""What any handler may ask for: the caller, its transaction, the time; and of the server's own the settings
+as they are at first, what seals secrets, and whether webhooks may be sent to inner networks."""
 
 CONTENT_TYPES = {"text/html": "text/html; charset=utf-8"}
 
@@ -199,10 +200,11 @@ def _segment(raw: bytes) -> str:
 class Pipeline(SpecMiddleware):
     """Connexion's middleware that runs the plans. It is the innermost: nothing is called behind it."""
 
-    def __init__(self, app: ASGIApp, *, database: Database, clock: Clock, defaults: object) -> None:
+    def __init__(self, app: ASGIApp, *, database: Database, clock: Clock, own: Mapping[str, object]) -> None:
+        """``own`` is what is the server's of what handlers may ask for."""
         self.database = database
         self.clock = clock
-        self.defaults = defaults
+        self.own = own
         self.plans: dict[str, Plan] = {}
         self.routes = Routes("")
 
@@ -248,7 +250,7 @@ class Pipeline(SpecMiddleware):
 
         Raises Refusal, ContractBreach, and what the handler raises.
         """
-        given = arguments | {"user": caller, "now": self.clock(), "defaults": self.defaults}
+        given = {**self.own, **arguments, "user": caller, "now": self.clock()}
         given = {name: value for name, value in given.items() if name in plan.wants}
         if "db" not in plan.wants:
             return plan.reply(await plan.handler(**given), dialect.name)

@@ -29,27 +29,13 @@ SAFE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 
 
-def to_json_schema(schema: Any) -> Any:
-    """OpenAPI 3.0's dialect as JSON Schema draft 4: ``nullable`` becomes a type."""
-    if isinstance(schema, list):
-        return [to_json_schema(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    result = {
-        key: to_json_schema(value) for key, value in schema.items() if key not in ("example", "nullable")
-    }
-    if schema.get("nullable"):
-        result["type"] = [schema["type"], "null"]
-    return result
-
-
 class Validator:
     """One schema of the contract, compiled."""
 
     def __init__(self, document: contract.Document, schema: Any) -> None:
         self.root: JsonSchema = {
-            **to_json_schema(schema),
-            "components": {"schemas": to_json_schema(document["components"]["schemas"])},
+            **contract.json_schema(schema),
+            "components": {"schemas": contract.json_schema(document["components"]["schemas"])},
         }
         target = contract.deref(document, schema)
         self.required: tuple[str, ...] = tuple(target.get("required", ()))

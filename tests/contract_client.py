@@ -19,7 +19,6 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT4
 
 from openapi import contract
-from server.validation import to_json_schema
 
 DOCUMENT = contract.bundle()
 OPERATIONS = list(contract.operations(DOCUMENT))
@@ -145,7 +144,7 @@ def _body_validator(operation_id: str, dialect: str) -> Any:
         return None
     schema = operation.spec["requestBody"]["content"]["application/json"]["schema"]
     branch = contract.branch(DOCUMENT, schema, dialect)  # type: ignore[arg-type]
-    root = {**to_json_schema(branch), "components": to_json_schema(DOCUMENT["components"])}
+    root = {**contract.json_schema(branch), "components": contract.json_schema(DOCUMENT["components"])}
     return jsonschema_rs.Draft4Validator(root, validate_formats=True)
 
 
@@ -181,7 +180,9 @@ def allowed(request: httpx.Request, operation: contract.Operation, dialect: str)
             if schema["type"] == "integer" and re.fullmatch(r"-?(0|[1-9]\d{0,30})", text, re.ASCII)
             else text
         )
-        if not jsonschema_rs.Draft4Validator(to_json_schema(schema), validate_formats=True).is_valid(value):
+        if not jsonschema_rs.Draft4Validator(contract.json_schema(schema), validate_formats=True).is_valid(
+            value
+        ):
             return False
     validator = _body_validator(operation.id, dialect)
     content = request.content

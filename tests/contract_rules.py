@@ -29,6 +29,14 @@ OPEN = {"ContractDocument"}
 # Helpers of handler modules, which no operation names.
 NOT_OPERATIONS = {"handlers.caller", "handlers.dialects"}
 
+# What a webhook is sent beside the body, and whether always.
+SENT_HEADERS = {
+    ("header", "webhook-id"): True,
+    ("header", "webhook-timestamp"): True,
+    ("header", "webhook-signature"): True,
+    ("header", "X-CloudArc-Test"): False,
+}
+
 ALWAYS = {"400", "405", "406", "408", "413", "415", "429", "500", "503"}
 
 
@@ -62,7 +70,10 @@ def schemas(document: contract.Document) -> Iterator[tuple[str, dict[str, Any]]]
 
 
 def media_types(document: contract.Document) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every media type of a body or an answer, with where it stands."""
+    """Every media type of a body, sent or received, or an answer, with where it stands."""
+    for webhook in contract.webhooks(document):
+        for media in webhook.spec["requestBody"]["content"].values():
+            yield f"{webhook.id} body", media
     for operation in contract.operations(document):
         for media in operation.spec.get("requestBody", {}).get("content", {}).values():
             yield f"{operation.id} body", media
@@ -147,6 +158,13 @@ def everything_is_described(document: contract.Document) -> Iterator[str]:
         seen.add(operation.id)
         if len(operation.spec["tags"]) != 1:
             yield f"{operation.id} needs one tag, whose module has its function"
+    for webhook in contract.webhooks(document):
+        for name in ("summary", "description"):
+            if not webhook.spec.get(name):
+                yield f"{webhook.path} has no {name}"
+        if webhook.id in seen:
+            yield f"{webhook.id} stands twice"
+        seen.add(webhook.id)
     for kind in ("schemas", "headers", "parameters", "responses"):
         for name, definition in document["components"][kind].items():
             if not definition.get("description"):
@@ -308,10 +326,35 @@ def scopes_are_said(document: contract.Document) -> Iterator[str]:
 @rule
 def the_scopes_are_those_of_the_operations(document: contract.Document) -> Iterator[str]:
     needed = {each.scope for each in contract.operations(document) if each.scope}
-    nouns = {scope.partition(":")[0] for scope in needed}
-    known = set(document["components"]["schemas"]["Scope"]["enum"]) - {"*"}
-    if known != {f"{noun}:{verb}" for noun in nouns for verb in ("read", "write")}:
+    if set(document["components"]["schemas"]["Scope"]["enum"]) != needed | {"*"}:
         yield f"Scope is not {sorted(needed)}"
+
+
+@rule
+def webhooks_are_the_events(document: contract.Document) -> Iterator[str]:
+    schemas = document["components"]["schemas"]
+    found = {each.path: each for each in contract.webhooks(document)}
+    if list(found) != schemas["EventName"]["enum"]:
+        yield "x-webhooks are not the events of EventName"
+    for name, webhook in found.items():
+        if webhook.id != f"receive_{name.replace('.', '_')}":
+            yield f"{name} has the operationId {webhook.id}"
+        if webhook.public is False or "2XX" not in webhook.spec["responses"]:
+            yield f"{name} needs no credential, and says what success is"
+        headers = [contract.deref(document, each) for each in webhook.spec["parameters"]]
+        if {(each["in"], each["name"]): each["required"] for each in headers} != SENT_HEADERS:
+            yield f"{name} does not tell of the headers that are sent"
+        schema = contract.deref(
+            document, webhook.spec["requestBody"]["content"]["application/json"]["schema"]
+        )
+        if list(schema["properties"]) != ["event", "timestamp", "data", "signature"]:
+            yield f"{name} is not the documented payload"
+        if schema["required"] != list(schema["properties"]):
+            yield f"{name} may lack a member"
+        if schema["properties"]["event"].get("enum") != [name]:
+            yield f"{name} is not the one value of its event"
+        if schema["properties"]["data"] not in schemas["EventData"]["oneOf"]:
+            yield f"the data of {name} cannot stand in an event"
 
 
 @rule

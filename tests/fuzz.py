@@ -37,6 +37,7 @@ from openapi import contract
 from persistence import demo
 
 EMAIL = re.compile(r"[^@ ]+@[^@ ]+")
+WEBHOOK_URL = re.compile(contract.bundle()["components"]["schemas"]["WebhookUrl"]["pattern"])
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "build" / "fuzz"
@@ -53,6 +54,10 @@ OFF = {"CLIENT": 0, "ADMIN": 0, "ANONYMOUS": 0}
 ON = {"CLIENT": 1000, "ADMIN": 1000, "ANONYMOUS": 0}
 
 
+# Webhooks can be made where no name resolves, and nobody is called.
+WEBHOOKS = {"CLOUDARC_WEBHOOK_PRIVATE_TARGETS": "on", "CLOUDARC_WEBHOOK_WORKER": "off"}
+
+
 @schemathesis.deserializer("text/html")
 def _read_html(context: Any, response: Any) -> str:
     """A page is a string to its schema."""
@@ -61,7 +66,7 @@ def _read_html(context: Any, response: Any) -> str:
 
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _options: Any) -> None:
-    """Give each new client an email address of its own.
+    """Give each new client an email address of its own, and each new webhook a URL.
 
     Hypothesis repeats what it did, and ends a phase where the same call is answered 201 once and 409
     the next time.
@@ -70,6 +75,10 @@ def before_call(_context: Any, case: Any, _options: Any) -> None:
         email = case.body.get("email")
         if isinstance(email, str) and EMAIL.fullmatch(email):
             case.body = {**case.body, "email": f"{secrets.token_hex(8)}{email[-200:]}"}
+    if case.operation.label == "POST /webhooks" and isinstance(case.body, dict):
+        url = case.body.get("url")
+        if isinstance(url, str) and len(url) <= 2000 and WEBHOOK_URL.fullmatch(url):
+            case.body = {**case.body, "url": f"{url}/{secrets.token_hex(8)}"}
 
 
 @dataclass(frozen=True)
@@ -313,7 +322,7 @@ def fresh_server(log: Path, limits: Mapping[str, int]) -> Iterator[Target]:
         server = subprocess.Popen(
             [sys.executable, "-m", "server", "serve", "--port", "0"],
             cwd=ROOT,
-            env=environment | settings | {"CLOUDARC_DATA_DIR": data},
+            env=environment | settings | WEBHOOKS | {"CLOUDARC_DATA_DIR": data},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

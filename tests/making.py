@@ -90,3 +90,27 @@ def token(admin: Api, client_id: int = 42, **values: Any) -> int:
 def api_key(admin: Api, **values: Any) -> int:
     """The id of a new API key."""
     return made(admin.post("/api-keys", {"name": "Tests", "scopes": ["tickets:read"]} | values))
+
+
+def webhook(admin: Api, **values: Any) -> int:
+    """The id of a new webhook with a URL of its own."""
+    body = {"url": f"http://127.0.0.1:9/{secrets.token_hex(8)}", "events": ["invoice.paid"]}
+    return made(admin.post("/webhooks", body | values))
+
+
+def delivery(admin: Api, webhook_id: int = 1) -> int:
+    """The id of a new delivery, by default to the webhook of the demo data."""
+    return made(admin.post(f"/webhooks/{webhook_id}/test"))
+
+
+def event(admin: Api) -> int:
+    """The id of a new event."""
+    last = newest_event(admin)
+    client(admin)
+    return int(admin.get("/events", after=last, limit=1).json()["data"][0]["id"])
+
+
+def newest_event(admin: Api) -> int:
+    """The id of the last event so far."""
+    pages = admin.get("/events", limit=1).json()["meta"]["pages"]
+    return int(admin.get("/events", limit=1, page=pages).json()["data"][0]["id"])

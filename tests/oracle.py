@@ -32,6 +32,7 @@ from server.edge import Edge
 from server.errors import Problem
 from server.pipeline import Clock, Routes
 from server.transport import call_of, header
+from tests.running import BOX
 
 
 class Unchanging(SQLite):
@@ -79,7 +80,7 @@ class Translating:
 class Transacting:
     """Gives handlers what stock does not, and sends nothing before the answer was validated.
 
-    That is their ``db``, ``now`` and ``defaults``, and ``if_match``: stock judges headers, but keeps them.
+    That is ``db``, ``now``, what is the server's own, and ``if_match``: stock judges headers, but keeps them.
     """
 
     def __init__(self, app: ASGIApp, *, database: Database, clock: Clock) -> None:
@@ -96,7 +97,7 @@ class Transacting:
         context = scope["extensions"].setdefault("connexion_context", {})
         reading = scope["method"] in ("GET", "HEAD")
         async with self.database.reading() if reading else self.database.transaction() as db:
-            context.update(db=db, now=self.clock(), defaults=NO_LIMITS)
+            context.update(db=db, now=self.clock(), defaults=NO_LIMITS, box=BOX, private_targets=True)
             context.update(if_match=next(iter(header(scope, b"if-match")), None))
             await self.app(scope, receive, hold)
         for message in held:

@@ -17,12 +17,14 @@ from persistence import demo, migrations
 from persistence.counters import Counters
 from persistence.database import Base, Connection, Database
 from persistence.engines import connect
+from persistence.sealing import Box
 from persistence.settings import NO_LIMITS, Values
 from server import app
 from server.edge import Edge
 from server.protocol import Protocol
 from server.subject import Subjects
 
+BOX = Box("a secret key that only tests know, of any length")
 CLIENT = demo.CLIENT_TOKEN
 OTHER = demo.OTHER_CLIENT_TOKEN
 ADMIN = demo.ADMIN_KEY
@@ -133,6 +135,7 @@ def assembled(
     defaults: Values = NO_LIMITS,
     counters: Counters | None = None,
     trusted: tuple[str, ...] = (),
+    private_targets: bool = True,
 ) -> Running:
     """A server over a database as it is."""
     clock = Clock()
@@ -144,5 +147,7 @@ def assembled(
         defaults=defaults,
         counters=counters,
         subjects=Subjects(trusted),
+        box=BOX,
+        private_targets=private_targets,
     )
     return Running(database, edge, clock)

@@ -36,7 +36,14 @@ FRESH: dict[str, Callable[..., int]] = {
         making.token(admin) if operation == "revoke_token" else making.client(admin)
     ),
     "api_keys": lambda operation, admin, owner: making.api_key(admin),
+    "webhooks": lambda operation, admin, owner: (
+        making.delivery(admin) if operation == "resend_delivery" else making.webhook(admin)
+    ),
+    "events": lambda operation, admin, owner: making.event(admin),
 }
+
+# What lies below another resource, and where the tests' own are looked up.
+BELOW = {"{token_id}": "42", "{delivery_id}": "1"}
 
 
 def by_id(operations: list[contract.Operation]) -> pytest.MarkDecorator:
@@ -51,9 +58,11 @@ def example_body(operation: contract.Operation, dialect: contract.Audience) -> A
 
 
 def call(api: Api, operation: contract.Operation, id: int, dialect: contract.Audience) -> httpx.Response:
-    # Tokens lie below their client, and the tests' own are looked up there.
-    path = operation.path.replace("{id}", "42" if "{token_id}" in operation.path else str(id))
-    path = path.replace("{token_id}", str(id))
+    path = operation.path
+    for child, parent in BELOW.items():
+        if child in path:
+            path = path.replace("{id}", parent).replace(child, str(id))
+    path = path.replace("{id}", str(id))
     return api.request(operation.method.upper(), path, json=example_body(operation, dialect))
 
 

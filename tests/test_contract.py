@@ -1,6 +1,7 @@
 """The contract keeps its rules, each rule bites, and what is published is what was judged."""
 
 import copy
+import json
 from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
@@ -12,12 +13,17 @@ from openapi_spec_validator import validate
 from openapi import contract
 from tests import contract_rules
 from tests.contract_rules import RULES
+from webhooks import signing
 
 DOCUMENT = contract.bundle()
 
 
 def _path(path: str, method: str) -> Callable[[Any], Any]:
     return lambda document: document["paths"][path][method]
+
+
+def _webhook(name: str) -> Callable[[Any], Any]:
+    return lambda document: document["x-webhooks"][name]["post"]
 
 
 def _schema(name: str) -> Callable[[Any], Any]:
@@ -29,6 +35,7 @@ BREAKS: dict[str, list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]] = {
     "objects_are_closed": [
         (_schema("AdminService"), lambda node: node.pop("additionalProperties")),
         (_schema("TicketReplyInput"), lambda node: node.update(additionalProperties=True)),
+        (_schema("InvoicePaidEvent"), lambda node: node.pop("additionalProperties")),
     ],
     "objects_are_named": [
         (_schema("AdminServiceResponse"), lambda node: node["properties"].update(data={"type": "object"})),
@@ -54,12 +61,18 @@ BREAKS: dict[str, list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]] = {
         (_path("/tickets", "get"), lambda node: node.pop("summary")),
         (_path("/tickets", "get"), lambda node: node.update(operationId="fetch_tickets")),
         (_path("/tickets", "get"), lambda node: node.update(operationId="get_ticket")),
+        (_webhook("invoice.paid"), lambda node: node.pop("summary")),
+        (_webhook("invoice.paid"), lambda node: node.update(operationId="pay_invoice")),
         (_schema("Id"), lambda node: node.pop("description")),
     ],
     "examples_are_there_and_valid": [
         (_schema("Money"), lambda node: node.pop("example")),
         (_schema("Money"), lambda node: node.update(example="29.999")),
         (_schema("AdminService"), lambda node: node["example"].pop("status")),
+        (
+            lambda document: _webhook("invoice.paid")(document)["requestBody"]["content"]["application/json"],
+            lambda node: node.update(example={"event": "invoice.paid"}),
+        ),
         (
             lambda document: document["components"]["responses"]["NotFound"]["content"]["application/json"],
             lambda node: node["examples"]["client"].update(value={"error": 1}),
@@ -103,6 +116,18 @@ BREAKS: dict[str, list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]] = {
     "the_scopes_are_those_of_the_operations": [
         (_schema("Scope"), lambda node: node["enum"].append("weather:read")),
         (_schema("Scope"), lambda node: node["enum"].remove("tickets:read")),
+    ],
+    "webhooks_are_the_events": [
+        (lambda document: document["x-webhooks"], lambda node: node.pop("invoice.paid")),
+        (_schema("EventName"), lambda node: node["enum"].append("invoice.lost")),
+        (_webhook("invoice.paid"), lambda node: node.update(operationId="receive_invoice")),
+        (_webhook("invoice.paid"), lambda node: node.update(security=[{"adminKey": []}])),
+        (_webhook("invoice.paid"), lambda node: node["responses"].pop("2XX")),
+        (_webhook("invoice.paid"), lambda node: node["parameters"].pop()),
+        (_schema("InvoicePaidEvent"), lambda node: node["required"].remove("signature")),
+        (_schema("InvoicePaidEvent"), lambda node: node["properties"].pop("timestamp")),
+        (_schema("InvoicePaidEvent"), lambda node: node["properties"]["event"]["enum"].append("x")),
+        (_schema("EventData"), lambda node: node["oneOf"].pop()),
     ],
     "links_lead_somewhere": [
         (
@@ -162,6 +187,17 @@ class TestBundle:
         assert contract.render(contract.bundle(), "json") == contract.render(contract.bundle(), "json")
 
 
+class TestWebhooks:
+    @pytest.mark.parametrize("webhook", list(contract.webhooks(DOCUMENT)), ids=lambda each: each.path)
+    def test_the_signature_of_each_example_is_that_of_the_example_of_a_secret(
+        self, webhook: contract.Operation
+    ) -> None:
+        example = webhook.spec["requestBody"]["content"]["application/json"]["example"]
+        body = json.dumps(example, ensure_ascii=False, separators=(",", ":")).encode()
+        secret = DOCUMENT["components"]["schemas"]["WebhookSecret"]["example"]
+        assert signing.verify_body(signing.key_of(secret), body)
+
+
 class TestProjections:
     @pytest.mark.parametrize("audience", contract.AUDIENCES)
     def test_they_hold_what_the_audience_may_call(self, audience: contract.Audience) -> None:
@@ -190,6 +226,12 @@ class TestProjections:
         document = contract.project(DOCUMENT, "admin")
         assert list(document["components"]["securitySchemes"]) == ["adminKey"]
         assert not any("422" in each.spec["responses"] for each in contract.operations(document))
+
+    def test_the_operators_alone_has_the_webhooks(self) -> None:
+        assert contract.project(DOCUMENT, "admin")["x-webhooks"] == DOCUMENT["x-webhooks"]
+        client = contract.project(DOCUMENT, "client")
+        assert "x-webhooks" not in client
+        assert not [name for name in client["components"]["schemas"] if "Event" in name or "Webhook" in name]
 
     def test_the_clients_has_its_bearer_and_api_token(self) -> None:
         document = contract.project(DOCUMENT, "client")

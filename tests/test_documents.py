@@ -4,13 +4,17 @@ A row is a document, a line of it and what stands there. The last tests count: e
 nothing that could be tried, or belongs to a part of the product that is listed in ``COMES_WITH``.
 """
 
+import asyncio
 import json
+import queue
 import re
 import secrets
 import shlex
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +29,9 @@ from server import app
 from tests import making
 from tests.conftest import new_database
 from tests.contract_client import Api
-from tests.running import ADMIN, CLIENT, OTHER, Running, prepared, serving
+from tests.running import ADMIN, BOX, CLIENT, OTHER, Running, prepared, serving
+from webhooks import signing
+from webhooks.delivery import Worker
 
 CLOUDBILL = "CloudBill Pro"
 ARCBILLING = "ArcBilling"
@@ -58,24 +64,6 @@ def proves(document: str, names: str, rows: list[tuple[Any, ...]]) -> pytest.Mar
 
 
 COMES_WITH: dict[str, list[Line]] = {
-    "webhooks": [
-        Line(ARCBILLING, 111, "client.created"),
-        Line(ARCBILLING, 112, "service.created"),
-        Line(ARCBILLING, 113, "service.suspended"),
-        Line(ARCBILLING, 114, "service.terminated"),
-        Line(ARCBILLING, 115, "invoice.created"),
-        Line(ARCBILLING, 116, "invoice.paid"),
-        Line(ARCBILLING, 117, "ticket.opened"),
-        Line(ARCBILLING, 118, "ticket.replied"),
-        Line(ARCBILLING, 121, "event"),
-        Line(ARCBILLING, 122, "timestamp"),
-        Line(ARCBILLING, 123, "data"),
-        Line(ARCBILLING, 124, "id of the invoice"),
-        Line(ARCBILLING, 125, "client_id"),
-        Line(ARCBILLING, 126, "total"),
-        Line(ARCBILLING, 127, "currency"),
-        Line(ARCBILLING, 129, "signature"),
-    ],
     "the panel": [
         Line(CLOUDBILL, 10, "Clients → Edit → API Token"),
         Line(ARCBILLING, 5, "Settings → API"),
@@ -1039,6 +1027,114 @@ class TestArcBillingCodes:
 
         monkeypatch.setattr(services, "VIEWS", Views(client=fail, admin=fail))
         assert refused(admin.get("/services"), 500, code) == {"code": code, "message": "Server error"}
+
+
+class Receiver:
+    """A server of somebody who wants to be told: it keeps what it is sent, and answers 200."""
+
+    def __init__(self) -> None:
+        self.bodies: queue.Queue[bytes] = queue.Queue()
+        bodies = self.bodies
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                bodies.put(self.rfile.read(int(self.headers["Content-Length"])))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                """What it was asked is in the queue."""
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+
+    def subscribe(self, admin: Api, event: str) -> tuple[int, str]:
+        """Have it told of an event; the webhook's id and its secret."""
+        made = admin.post("/webhooks", {"url": self.url, "events": [event]}).json()["data"]
+        return made["id"], made["secret"]
+
+
+@pytest.fixture(scope="module")
+def receiver(server: Running) -> Iterator[Receiver]:
+    """A receiver, and a worker beside the server that sends."""
+    receiving = Receiver()
+    threading.Thread(target=receiving.http.serve_forever, daemon=True).start()
+    worker = Worker(server.database, BOX, private=True)
+    assert server.loop is not None
+    running = asyncio.run_coroutine_threadsafe(worker.run(), server.loop)
+    yield receiving
+    server.loop.call_soon_threadsafe(worker.stop)
+    running.result(10)
+    receiving.http.shutdown()
+    receiving.http.server_close()
+
+
+TOLD: list[tuple[int, str, Callable[[Api], Any]]] = [
+    (111, "client.created", making.client),
+    (112, "service.created", making.service),
+    (113, "service.suspended", lambda admin: making.service(admin, "suspended")),
+    (114, "service.terminated", lambda admin: making.service(admin, "terminated")),
+    (115, "invoice.created", making.invoice),
+    (116, "invoice.paid", lambda admin: making.invoice(admin, "paid")),
+    (117, "ticket.opened", making.ticket),
+    (118, "ticket.replied", lambda admin: making.ticket(admin, "answered")),
+]
+PAYLOAD = {
+    "event": "invoice.paid",
+    "timestamp": "2025-01-15T12:00:00Z",
+    "data": {"id": 1234, "client_id": 56, "total": "29.99", "currency": "USD"},
+    "signature": re.compile("sha256=[0-9a-f]{64}"),
+}
+
+
+@pytest.fixture(scope="module")
+def payload(server: Running, receiver: Receiver) -> Any:
+    """What a receiver is sent when the example's invoice is paid at the example's time."""
+    admin = Api(server.url, ADMIN)
+    id, _ = receiver.subscribe(admin, "invoice.paid")
+    server.clock.fixed = datetime(2025, 1, 15, 12, tzinfo=UTC)
+    assert admin.post("/invoices/1234/pay").status_code == 200
+    server.clock.fixed = None
+    body = json.loads(receiver.bodies.get(timeout=10))
+    admin.request("DELETE", f"/webhooks/{id}")
+    admin.close()
+    return body
+
+
+class TestArcBillingWebhooks:
+    @proves(ARCBILLING, "event change", TOLD)
+    def test_a_receiver_is_told_of_the_event(
+        self, admin: Api, receiver: Receiver, event: str, change: Callable[[Api], Any]
+    ) -> None:
+        id, secret = receiver.subscribe(admin, event)
+        made = change(admin)
+        body = receiver.bodies.get(timeout=10)
+        assert admin.request("DELETE", f"/webhooks/{id}").status_code == 200
+        payload = json.loads(body)
+        assert list(payload) == list(PAYLOAD)
+        assert (payload["event"], payload["data"]["id"]) == (event, made)
+        assert signing.verify_body(signing.key_of(secret), body)
+        assert receiver.bodies.empty()
+
+    @proves(
+        ARCBILLING,
+        "name",
+        [
+            (121, "event"),
+            (122, "timestamp"),
+            (123, "data"),
+            (124, "id"),
+            (125, "client_id"),
+            (126, "total"),
+            (127, "currency"),
+            (129, "signature"),
+        ],
+    )
+    def test_the_payload_is_the_example_and_has_the_member(self, payload: Any, name: str) -> None:
+        assert is_like(payload, PAYLOAD), payload
+        assert name in payload or name in payload["data"]
+        assert list(payload) == list(PAYLOAD)
+        assert list(payload["data"]) == ["id", "client_id", "total", "currency"]
 
 
 @pytest.fixture

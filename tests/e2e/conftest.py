@@ -1,17 +1,15 @@
 """What the tests with other programs share: the programs, and a server as a user starts it."""
 
-import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.recipes import ENVIRONMENT, RECIPES, Verify, verifying
 from tests.test_command_line import served
-
-# A proxy that the machine knows must not get what goes to this machine.
-ENVIRONMENT = os.environ | {"no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}
 
 
 def program(name: str, package: str) -> str:
@@ -50,3 +48,24 @@ def base(tmp_path: Path) -> Iterator[str]:
     """The base address of a server with demo data."""
     with served(tmp_path) as (_, address):
         yield address
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The recipe in Go, compiled once."""
+    binary = tmp_path_factory.mktemp("go") / "verify"
+    output(program("go", "golang-go"), "build", "-o", str(binary), str(RECIPES / "verify.go"))
+    return str(binary)
+
+
+@pytest.fixture(params=["py", "js", "php", "go"])
+def verify(request: pytest.FixtureRequest) -> Verify:
+    match request.param:
+        case "py":
+            return verifying(sys.executable, "-I", str(RECIPES / "verify.py"))
+        case "js":
+            return verifying(program("node", "nodejs"), str(RECIPES / "verify.js"))
+        case "php":
+            return verifying(program("php", "php-cli"), str(RECIPES / "verify.php"))
+        case _:
+            return verifying(request.getfixturevalue("built"))

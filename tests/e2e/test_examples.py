@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import ENVIRONMENT, output, program
+from tests.e2e.conftest import output, program
+from tests.e2e.recipes import ENVIRONMENT
 from tests.running import CLIENT
 from tests.test_documents import CURL_SERVICES, CURL_TICKET, DOCUMENTED, NUMBER, SERVICE, is_like
 

@@ -1,0 +1,35 @@
+"""Events (ArcBilling, "Webhooks"), for those who ask instead of being told. In neither document."""
+
+import orjson
+
+from handlers.caller import Caller
+from handlers.dialects import Answer, Body, Views
+from persistence import events
+from persistence.database import Connection, Row
+
+
+def _event(row: Row) -> Body:
+    # The event's name, its timestamp and its data.
+    frozen: Body = orjson.loads(row.base)
+    return {"id": row.id, "uid": row.uid} | frozen
+
+
+VIEWS = Views(client=_event, admin=_event)
+
+
+async def list_events(
+    user: Caller,
+    db: Connection,
+    page: int = 1,
+    limit: int = 20,
+    after: int | None = None,
+    type: str | None = None,
+) -> Answer:
+    """A page of what happened, oldest first."""
+    found = await events.page(db, page=page, limit=limit, after=after, event=type)
+    return user.dialect.page(VIEWS, found, "/events", type=type)
+
+
+async def get_event(id: int, user: Caller, db: Connection) -> Answer:
+    """One event."""
+    return user.dialect.item(VIEWS, await events.get(db, id))

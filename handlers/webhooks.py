@@ -1,0 +1,190 @@
+"""Webhooks (ArcBilling, "Webhooks"): whom to tell, with what secret, and what was sent. Managed by our own
+operations, which stand in neither document. A secret is shown once.
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from handlers.caller import Caller
+from handlers.dialects import AdminDialect, Answer, Body, Views, deleted, versions
+from persistence import deliveries
+from persistence import webhooks as endpoints
+from persistence.database import Connection, Row
+from persistence.sealing import Box
+from webhooks import outbox, signing
+from webhooks.targets import resolve_check
+
+SHOWN_ATTEMPTS = 20
+"""As many as the contract shows of a delivery, the last ones."""
+
+
+def _instant(value: datetime | None) -> str | None:
+    return AdminDialect.instant(value) if value else None
+
+
+def _webhook(row: Row) -> Body:
+    return {
+        "id": row.id,
+        "url": row.url,
+        "events": row.events.split(),
+        "active": row.active,
+        "disabled_reason": row.disabled_reason,
+        "failing_since": _instant(row.failing_since),
+        "old_secret_until": _instant(row.old_secret_until),
+        "created_at": AdminDialect.instant(row.created_at),
+    }
+
+
+def _with_secret(row: Row, secret: str) -> Body:
+    return _webhook(row) | {"secret": secret}
+
+
+def _attempt(row: Row) -> Body:
+    return {
+        "attempted_at": AdminDialect.instant(row.attempted_at),
+        "status": row.status,
+        "ms": row.ms,
+        "answer": row.answer,
+        "error": row.error,
+    }
+
+
+def _delivery(row: Row, attempts: Sequence[Row]) -> Body:
+    return {
+        "id": row.id,
+        "webhook_id": row.webhook_id,
+        "event_id": row.event_id,
+        "message_id": row.uid,
+        "event": row.event,
+        "test": row.event_id is None,
+        "status": row.status,
+        "next_attempt_at": _instant(row.due_at) if row.status == "pending" else None,
+        "created_at": AdminDialect.instant(row.created_at),
+        "attempts": [_attempt(each) for each in attempts],
+    }
+
+
+def _recovered(id: int, queued: int) -> Body:
+    return {"webhook_id": id, "queued": queued}
+
+
+VIEWS = Views(client=_webhook, admin=_webhook)
+SECRETS = Views(client=_with_secret, admin=_with_secret)
+DELETED = Views(client=deleted, admin=deleted)
+RECOVERED = Views(client=_recovered, admin=_recovered)
+
+
+def _deliveries(attempts: Mapping[int, Sequence[Row]]) -> Views:
+    """How deliveries look with their attempts, which are found by the delivery's id."""
+
+    def view(row: Row) -> Body:
+        return _delivery(row, attempts.get(row.id, ()))
+
+    return Views(client=view, admin=view)
+
+
+def _sealed(box: Box, id: int) -> tuple[str, str]:
+    """A new secret, and as it is kept in the row of the webhook that the worker opens it for."""
+    secret = signing.mint(secrets.token_bytes)
+    return secret, box.seal(secret, f"webhook:{id}")
+
+
+async def list_webhooks(
+    user: Caller, db: Connection, page: int = 1, limit: int = 20, after: int | None = None
+) -> Answer:
+    """A page of webhooks."""
+    found = await endpoints.page(db, page=page, limit=limit, after=after)
+    return user.dialect.page(VIEWS, found, "/webhooks")
+
+
+async def get_webhook(id: int, user: Caller, db: Connection) -> Answer:
+    """One webhook."""
+    return user.dialect.item(VIEWS, await endpoints.get(db, id))
+
+
+async def create_webhook(
+    body: dict[str, Any], user: Caller, db: Connection, now: datetime, box: Box, private_targets: bool
+) -> Answer:
+    """Have a URL told of events, and show the secret."""
+    # Nothing is locked yet while its host is looked up.
+    await resolve_check(body["url"], private=private_targets)
+    made = await endpoints.create(db, **{"active": True} | body, now=now)
+    secret, sealed = _sealed(box, made.id)
+    await endpoints.seal(db, made.id, sealed)
+    return user.dialect.created(SECRETS, made, secret)
+
+
+async def update_webhook(
+    id: int,
+    body: dict[str, Any],
+    user: Caller,
+    db: Connection,
+    private_targets: bool,
+    if_match: str | None = None,
+) -> Answer:
+    """Change the members that the body names."""
+    if "url" in body:
+        await resolve_check(body["url"], private=private_targets)
+    return user.dialect.item(VIEWS, await endpoints.update_webhook(db, id, body, versions(if_match)))
+
+
+async def delete_webhook(id: int, user: Caller, db: Connection) -> Answer:
+    """Tell it no more."""
+    await endpoints.remove(db, id)
+    return user.dialect.item(DELETED, id)
+
+
+async def rotate_webhook(
+    id: int, user: Caller, db: Connection, now: datetime, box: Box, body: dict[str, Any] | None = None
+) -> Answer:
+    """Give it a new secret, and show that."""
+    overlap = timedelta(hours=(body or {}).get("overlap_hours", 24))
+    secret, sealed = _sealed(box, id)
+    rotated = await endpoints.rotate(db, await endpoints.get(db, id), sealed, overlap, now)
+    return user.dialect.item(SECRETS, rotated, secret)
+
+
+async def test_webhook(
+    id: int,
+    user: Caller,
+    db: Connection,
+    now: datetime,
+    body: dict[str, Any] | None = None,  # noqa: PT028  this is an operation and no test
+) -> Answer:
+    """Send it an example."""
+    await endpoints.hold(db, id)
+    made = await outbox.record_test(db, id, (body or {}).get("event", "invoice.paid"), now)
+    return user.dialect.created(_deliveries({}), made)
+
+
+async def list_deliveries(
+    id: int,
+    user: Caller,
+    db: Connection,
+    page: int = 1,
+    limit: int = 20,
+    after: int | None = None,
+    status: str | None = None,
+) -> Answer:
+    """A page of what was sent to it."""
+    await endpoints.get(db, id)
+    found = await deliveries.page(db, id, page=page, limit=limit, after=after, status=status)
+    attempts = await deliveries.attempts(db, found.rows, SHOWN_ATTEMPTS)
+    return user.dialect.page(_deliveries(attempts), found, f"/webhooks/{id}/deliveries", status=status)
+
+
+async def resend_delivery(id: int, delivery_id: int, user: Caller, db: Connection, now: datetime) -> Answer:
+    """Have a delivery made again."""
+    row = await deliveries.resend(db, id, delivery_id, now)
+    return user.dialect.item(_deliveries(await deliveries.attempts(db, [row], SHOWN_ATTEMPTS)), row)
+
+
+async def recover_webhook(
+    id: int, body: dict[str, Any], user: Caller, db: Connection, now: datetime
+) -> Answer:
+    """Have everything delivered that it missed."""
+    await endpoints.hold(db, id)
+    queued = await deliveries.recover(db, id, datetime.fromisoformat(body["since"]), now)
+    return user.dialect.item(RECOVERED, id, queued)

@@ -1,0 +1,388 @@
+"""Deliveries: that a webhook is to be told of an event, when next, and every attempt at it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy import (
+    exists as any_row,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import Mapped, mapped_column
+
+from persistence.database import Base, Connection, Instant, Key, Listing, Page, Row, exists, inserting
+from persistence.errors import Conflict
+from persistence.events import TABLE as EVENTS
+from persistence.webhooks import TABLE as WEBHOOKS
+
+
+class Delivery(Base):
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        Index(
+            "ix_deliveries_due",
+            "webhook_id",
+            "due_at",
+            sqlite_where=text("status = 'pending'"),
+            postgresql_where=text("status = 'pending'"),
+        ),
+        Index(
+            "ix_deliveries_claim",
+            "claim",
+            sqlite_where=text("claim IS NOT NULL"),
+            postgresql_where=text("claim IS NOT NULL"),
+        ),
+        Index("ix_deliveries_webhook_id_id", "webhook_id", "id"),
+        Index("ix_deliveries_created_at", "created_at"),
+        Index("uq_deliveries_event_id_webhook_id", "event_id", "webhook_id", unique=True),
+        # As with webhooks.
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    webhook_id: Mapped[int] = mapped_column(Key, ForeignKey("webhooks.id", ondelete="CASCADE"))
+    # A test belongs to no event and brings its own text.
+    event_id: Mapped[int | None] = mapped_column(Key, ForeignKey("events.id"))
+    uid: Mapped[str] = mapped_column(String(30))
+    event: Mapped[str] = mapped_column(String(40))
+    test_base: Mapped[str | None] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(String(10))
+    # How many attempts of the schedule are behind it.
+    tried: Mapped[int] = mapped_column(Integer)
+    # When it is to be tried next; of one that is being tried now, when its worker must be dead.
+    due_at: Mapped[datetime] = mapped_column(Instant)
+    claim: Mapped[str | None] = mapped_column(String(32))
+    created_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class Attempt(Base):
+    __tablename__ = "attempts"
+    __table_args__ = (Index("ix_attempts_delivery_id_id", "delivery_id", "id"),)
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    delivery_id: Mapped[int] = mapped_column(Key, ForeignKey("deliveries.id", ondelete="CASCADE"))
+    attempted_at: Mapped[datetime] = mapped_column(Instant)
+    status: Mapped[int | None]
+    ms: Mapped[int]
+    answer: Mapped[str] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(String(200))
+
+
+TABLE = Delivery.__table__
+ATTEMPTS = Attempt.__table__
+
+WEBHOOK = bindparam("webhook_id", type_=BigInteger)
+KEY = bindparam("key", type_=BigInteger)
+# In the words of the index, which else would not be used.
+_PENDING = text("deliveries.status = 'pending'")
+NOW = bindparam("now", type_=Instant)
+
+# Everyone who is told of an event at the moment that it is written down.
+FAN_OUT = insert(Delivery).from_select(
+    ["webhook_id", "event_id", "uid", "event", "status", "tried", "due_at", "created_at"],
+    select(
+        WEBHOOKS.c.id,
+        bindparam("event_id", type_=BigInteger),
+        bindparam("uid", type_=String),
+        bindparam("event", type_=String),
+        literal("pending", String),
+        literal(0, Integer),
+        NOW,
+        NOW,
+    )
+    .where(WEBHOOKS.c.active, WEBHOOKS.c.events.contains(bindparam("padded", type_=String)))
+    # One that is being deleted is waited for and then left out, where the foreign key would fail the change.
+    .with_for_update(read=True, key_share=True),
+    include_defaults=False,
+)
+
+INSERT_TEST = inserting(
+    Delivery, "webhook_id", "uid", "event", "test_base", "status", "tried", "due_at", "created_at"
+)
+
+_GET = select(TABLE)
+GET = _GET.where(TABLE.c.id == KEY, TABLE.c.webhook_id == WEBHOOK)
+
+LIST = Listing(
+    _GET, TABLE.c.id, webhook_id=TABLE.c.webhook_id == WEBHOOK, status=TABLE.c.status == bindparam("status")
+)
+
+MOST_ROWS = 100
+"""As many as a page has at most."""
+
+_RANKED = (
+    select(
+        ATTEMPTS,
+        func.row_number()
+        .over(partition_by=ATTEMPTS.c.delivery_id, order_by=ATTEMPTS.c.id.desc())
+        .label("rank"),
+    )
+    .where(ATTEMPTS.c.delivery_id.in_([bindparam(f"of_{nth}", type_=BigInteger) for nth in range(MOST_ROWS)]))
+    .subquery()
+)
+
+GET_ATTEMPTS = (
+    select(_RANKED)
+    .where(_RANKED.c.rank <= bindparam("most", type_=BigInteger))
+    .order_by(_RANKED.c.delivery_id, _RANKED.c.rank)
+)
+
+RESEND = (
+    update(Delivery)
+    .values(status="pending", tried=0, due_at=NOW, claim=None)
+    .where(
+        TABLE.c.id == KEY,
+        TABLE.c.webhook_id == WEBHOOK,
+        or_(TABLE.c.claim.is_(None), TABLE.c.due_at <= NOW),
+    )
+    .returning(*TABLE.c)
+)
+
+_SINCE = bindparam("since", type_=Instant)
+
+RESEND_SINCE = (
+    update(Delivery)
+    .values(status="pending", tried=0, due_at=NOW, claim=None)
+    .where(
+        TABLE.c.webhook_id == WEBHOOK,
+        TABLE.c.event_id.in_(select(EVENTS.c.id).where(EVENTS.c.created_at >= _SINCE)),
+        TABLE.c.status != "delivered",
+        or_(TABLE.c.claim.is_(None), TABLE.c.due_at <= NOW),
+    )
+)
+
+# Events from before the webhook was there, or while it was not active. PostgreSQL's construct, whose ON
+# CONFLICT SQLite's compiler writes in the same words.
+CATCH_UP = (
+    postgresql.insert(Delivery)
+    .from_select(
+        ["webhook_id", "event_id", "uid", "event", "status", "tried", "due_at", "created_at"],
+        select(
+            WEBHOOKS.c.id,
+            EVENTS.c.id,
+            EVENTS.c.uid,
+            EVENTS.c.event,
+            literal("pending", String),
+            literal(0, Integer),
+            NOW,
+            NOW,
+        )
+        .select_from(EVENTS)
+        .join(WEBHOOKS, WEBHOOKS.c.events.contains(literal(" ").concat(EVENTS.c.event).concat(" ")))
+        .where(
+            WEBHOOKS.c.id == WEBHOOK,
+            EVENTS.c.created_at >= _SINCE,
+            ~any_row().where(TABLE.c.event_id == EVENTS.c.id, TABLE.c.webhook_id == WEBHOOKS.c.id),
+        ),
+        include_defaults=False,
+    )
+    # Two who recover at once both find that a delivery is missing.
+    .on_conflict_do_nothing(index_elements=["event_id", "webhook_id"])
+)
+
+
+# Those with something to do now. A test is sent to a webhook that is not active, too.
+WAITING = (
+    select(WEBHOOKS)
+    .where(
+        any_row().where(
+            TABLE.c.webhook_id == WEBHOOKS.c.id,
+            _PENDING,
+            TABLE.c.due_at <= NOW,
+            or_(WEBHOOKS.c.active, TABLE.c.event_id.is_(None)),
+        )
+    )
+    .order_by(WEBHOOKS.c.id)
+)
+
+_DUE = (
+    select(TABLE.c.id)
+    .join(WEBHOOKS, WEBHOOKS.c.id == TABLE.c.webhook_id)
+    .where(
+        TABLE.c.webhook_id == WEBHOOK,
+        _PENDING,
+        TABLE.c.due_at <= NOW,
+        or_(WEBHOOKS.c.active, TABLE.c.event_id.is_(None)),
+    )
+    .order_by(TABLE.c.due_at, TABLE.c.id)
+    .limit(bindparam("limit", type_=BigInteger))
+    # Another worker's rows are not waited for.
+    .with_for_update(of=TABLE, skip_locked=True)
+    .cte("due")
+)
+
+CLAIM = (
+    update(Delivery)
+    .values(claim=bindparam("token", type_=String), due_at=bindparam("lease", type_=Instant))
+    .where(TABLE.c.id.in_(select(_DUE.c.id)))
+    .returning(TABLE.c.id)
+)
+
+CLAIMED = (
+    select(
+        TABLE.c.id,
+        TABLE.c.webhook_id,
+        TABLE.c.event_id,
+        TABLE.c.uid,
+        TABLE.c.tried,
+        EVENTS.c.base,
+        TABLE.c.test_base,
+    )
+    .join_from(TABLE, EVENTS, EVENTS.c.id == TABLE.c.event_id, isouter=True)
+    .where(TABLE.c.claim == bindparam("token", type_=String))
+    .order_by(TABLE.c.id)
+)
+
+# Whoever lost its claim changes nothing.
+_MINE = (TABLE.c.id == KEY, TABLE.c.claim == bindparam("token", type_=String))
+
+SETTLE = (
+    update(Delivery)
+    .values(
+        status=bindparam("new_status", type_=String),
+        tried=TABLE.c.tried + 1,
+        due_at=bindparam("next", type_=Instant),
+        claim=None,
+    )
+    .where(*_MINE)
+)
+
+GIVE_BACK = update(Delivery).values(due_at=NOW, claim=None).where(*_MINE)
+
+# Of a delivery that went with its webhook nothing is kept.
+LOG = insert(Attempt).from_select(
+    ["delivery_id", "attempted_at", "status", "ms", "answer", "error"],
+    select(
+        TABLE.c.id,
+        bindparam("at", type_=Instant),
+        bindparam("code", type_=Integer),
+        bindparam("took", type_=Integer),
+        bindparam("text", type_=Text),
+        bindparam("fault", type_=String),
+    )
+    .where(TABLE.c.id == KEY)
+    # As with FAN_OUT.
+    .with_for_update(read=True, key_share=True),
+    include_defaults=False,
+)
+
+PURGE = delete(Delivery).where(
+    TABLE.c.id.in_(
+        select(TABLE.c.id)
+        .where(TABLE.c.created_at < bindparam("before", type_=Instant))
+        .limit(bindparam("limit", type_=BigInteger))
+    )
+)
+
+
+async def fan_out(db: Connection, event_id: int, uid: str, event: str, now: datetime) -> None:
+    """Write down that every active webhook that wants such events is to be told of this one."""
+    await db.run(FAN_OUT, event_id=event_id, uid=uid, event=event, padded=f" {event} ", now=now)
+
+
+async def test(db: Connection, webhook_id: int, *, uid: str, event: str, base: str, now: datetime) -> Row:
+    """Have a webhook told of an example."""
+    return await exists(
+        db,
+        INSERT_TEST,
+        "delivery",
+        webhook_id=webhook_id,
+        uid=uid,
+        event=event,
+        test_base=base,
+        status="pending",
+        tried=0,
+        due_at=now,
+        created_at=now,
+    )
+
+
+async def page(db: Connection, webhook_id: int, **where: Any) -> Page:
+    """A page of the deliveries of a webhook, newest first; filter ``status``."""
+    return await LIST.page(db, webhook_id=webhook_id, **where)
+
+
+async def attempts(db: Connection, rows: Sequence[Row], most: int) -> dict[int, list[Row]]:
+    """The last attempts at the deliveries of a page, newest first, at most so many of each, by its id."""
+    result: dict[int, list[Row]] = {row.id: [] for row in rows}
+    # Ids begin at 1, so those that fill the statement up find nothing.
+    ids = {f"of_{nth}": id for nth, id in enumerate([*result, *[0] * (MOST_ROWS - len(result))])}
+    for row in await db.all(GET_ATTEMPTS, most=most, **ids):
+        result[row.delivery_id].append(row)
+    return result
+
+
+async def get(db: Connection, webhook_id: int, id: int) -> Row:
+    """The delivery. Raises NotFound."""
+    return await exists(db, GET, "delivery", webhook_id=webhook_id, key=id)
+
+
+async def resend(db: Connection, webhook_id: int, id: int, now: datetime) -> Row:
+    """Have a delivery made again, whatever became of it. Raises NotFound, Conflict."""
+    row = await db.one(RESEND, webhook_id=webhook_id, key=id, now=now)
+    if row is None:
+        await get(db, webhook_id, id)
+        raise Conflict("The delivery is being sent right now; look at it again.")
+    return row
+
+
+async def recover(db: Connection, webhook_id: int, since: datetime, now: datetime) -> int:
+    """Have everything delivered that happened since then and was not; how many deliveries that are."""
+    again = await db.run(RESEND_SINCE, webhook_id=webhook_id, since=since, now=now)
+    return again + await db.run(CATCH_UP, webhook_id=webhook_id, since=since, now=now)
+
+
+async def waiting(db: Connection, now: datetime) -> list[Row]:
+    """The webhooks that have a delivery due."""
+    return await db.all(WAITING, now=now)
+
+
+async def claim(
+    db: Connection, webhook_id: int, *, limit: int, token: str, now: datetime, lease: datetime
+) -> int:
+    """Take deliveries that are due, until ``lease``; how many."""
+    return len(await db.all(CLAIM, webhook_id=webhook_id, limit=limit, token=token, now=now, lease=lease))
+
+
+async def claimed(db: Connection, token: str) -> list[Row]:
+    """What was taken, oldest first, with what is to be sent."""
+    return await db.all(CLAIMED, token=token)
+
+
+async def settle(db: Connection, id: int, token: str, *, status: str, next: datetime) -> None:
+    """Keep what became of a delivery, if the claim still holds."""
+    await db.run(SETTLE, key=id, token=token, new_status=status, next=next)
+
+
+async def give_back(db: Connection, id: int, token: str, now: datetime) -> None:
+    """Leave a delivery to others, untried."""
+    await db.run(GIVE_BACK, key=id, token=token, now=now)
+
+
+async def log(
+    db: Connection, id: int, *, at: datetime, code: int | None, took: int, text: str, fault: str | None
+) -> None:
+    """Keep an attempt at a delivery."""
+    await db.run(LOG, key=id, at=at, code=code, took=took, text=text, fault=fault)
+
+
+async def purge(db: Connection, before: datetime, limit: int) -> int:
+    """Delete as many of the deliveries from before then, with their attempts; how many those were."""
+    return await db.run(PURGE, before=before, limit=limit)

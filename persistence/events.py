@@ -1,0 +1,109 @@
+"""Events: what happened, frozen when it was committed (ArcBilling, "Webhooks").
+
+Their ids are in the order of the commits, without a gap for whoever reads on from the last one he saw:
+from the insert of an event to its commit no other transaction inserts one.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Index, String, Text, bindparam, column, delete, insert, select, table
+from sqlalchemy import exists as any_row
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import Boolean
+
+from persistence.database import Base, Connection, Instant, Key, Listing, Page, Row, exists, one_by_id
+
+
+class Event(Base):
+    __tablename__ = "events"
+    __table_args__ = (
+        Index("ix_events_event_id", "event", "id"),
+        Index("ix_events_created_at", "created_at"),
+        # An id is never given twice, or a reader with a cursor would miss one after a purge.
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    uid: Mapped[str] = mapped_column(String(30), unique=True)
+    event: Mapped[str] = mapped_column(String(40))
+    base: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(Instant)
+
+
+TABLE = Event.__table__
+
+
+class InTurn(FunctionElement[bool]):
+    """True, once no other transaction that inserted an event is still open."""
+
+    inherit_cache = True
+    type = Boolean()
+
+
+@compiles(InTurn)
+def _alone(element: InTurn, compiler: Any, **options: Any) -> str:
+    # SQLite has one writer at a time anyway.
+    return "1 = 1"
+
+
+@compiles(InTurn, "postgresql")
+def _locked(element: InTurn, compiler: Any, **options: Any) -> str:
+    # The number is the text "events"; the lock ends with the transaction.
+    return "pg_advisory_xact_lock(111477243965555) IS NOT NULL"
+
+
+INSERT = (
+    insert(Event)
+    .from_select(
+        ["uid", "event", "base", "created_at"],
+        select(
+            bindparam("uid", type_=String),
+            bindparam("event", type_=String),
+            bindparam("base", type_=Text),
+            bindparam("created_at", type_=Instant),
+        ).where(InTurn()),
+        include_defaults=False,
+    )
+    .returning(TABLE.c.id)
+)
+
+GET = one_by_id(select(TABLE), TABLE.c.id)
+
+LIST = Listing(select(TABLE), TABLE.c.id, ascending=True, event=TABLE.c.event == bindparam("event"))
+
+_DELIVERIES = table("deliveries", column("event_id"))
+
+PURGE = delete(Event).where(
+    TABLE.c.id.in_(
+        select(TABLE.c.id)
+        .where(
+            TABLE.c.created_at < bindparam("before", type_=Instant),
+            ~any_row().where(_DELIVERIES.c.event_id == TABLE.c.id),
+        )
+        .limit(bindparam("limit", type_=BigInteger))
+    )
+)
+
+
+async def add(db: Connection, *, uid: str, event: str, base: str, created_at: datetime) -> int:
+    """Keep an event; the id. It is the last write of a transaction, which others wait for from here on."""
+    made = await exists(db, INSERT, "event", uid=uid, event=event, base=base, created_at=created_at)
+    return int(made.id)
+
+
+async def page(db: Connection, *, limit: int, page: int, after: int | None, event: str | None) -> Page:
+    """A page of events, oldest first; filter ``event``."""
+    return await LIST.page(db, page=page, limit=limit, after=after, event=event)
+
+
+async def get(db: Connection, id: int) -> Row:
+    """The event. Raises NotFound."""
+    return await exists(db, GET, "event", id=id)
+
+
+async def purge(db: Connection, before: datetime, limit: int) -> int:
+    """Delete as many of the events from before then that have no delivery; how many those were."""
+    return await db.run(PURGE, before=before, limit=limit)

@@ -1,0 +1,55 @@
+"""What is kept encrypted: secrets that must be read again, and so cannot be kept as a hash.
+
+A sealed text is ``v1.<key>.<base64>``: the version names the way, the second part the key, so that texts
+under an old key can be found and sealed anew. The rest is a random nonce and AES-256-GCM's output. The
+context, say the id of the row, is bound to it: a sealed text that is moved to another row does not open.
+"""
+
+import base64
+import os
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+VERSION = "v1"
+# Changing this makes every sealed text unreadable.
+INFO = b"cloudarc sealing v1"
+KEY_BYTES = 32
+NAME_BYTES = 4
+NONCE_BYTES = 12
+
+
+class Unsealable(Exception):
+    """A sealed text does not open; the message says whether the key is another or the text is damaged."""
+
+
+class Box:
+    """Seals and opens texts with ``CLOUDARC_SECRET_KEY``, any text of 32 characters or more."""
+
+    def __init__(self, secret_key: str) -> None:
+        length = KEY_BYTES + NAME_BYTES
+        derived = HKDF(SHA256(), length, salt=None, info=INFO).derive(secret_key.encode())
+        self._cipher = AESGCM(derived[:KEY_BYTES])
+        self._prefix = f"{VERSION}.{derived[KEY_BYTES:].hex()}."
+
+    def seal(self, plain: str, context: str) -> str:
+        """The sealed text, which opens with the same context only; sealing twice gives two texts."""
+        nonce = os.urandom(NONCE_BYTES)
+        sealed = self._cipher.encrypt(nonce, plain.encode(), context.encode())
+        return self._prefix + base64.b64encode(nonce + sealed).decode()
+
+    def open(self, sealed: str, context: str) -> str:
+        """What was sealed. Raises Unsealable."""
+        if not sealed:
+            raise Unsealable("Nothing was sealed here yet.")
+        if not sealed.startswith(self._prefix):
+            raise Unsealable(
+                "This was sealed with another CLOUDARC_SECRET_KEY; set the one it was made with."
+            )
+        try:
+            raw = base64.b64decode(sealed.removeprefix(self._prefix), validate=True)
+            return self._cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], context.encode()).decode()
+        except (InvalidTag, ValueError):
+            raise Unsealable("This was sealed for another context, or it is damaged.") from None

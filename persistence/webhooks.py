@@ -1,0 +1,185 @@
+"""Webhooks: the endpoints of others that are told of events. Their secrets are kept sealed."""
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, String, Text, bindparam, delete, select, update
+from sqlalchemy.orm import Mapped, mapped_column
+
+from persistence.database import (
+    Base,
+    Connection,
+    Instant,
+    Key,
+    Listing,
+    Page,
+    Row,
+    change,
+    exists,
+    inserting,
+    one_by_id,
+)
+from persistence.errors import Conflict, Duplicate
+
+
+class Webhook(Base):
+    __tablename__ = "webhooks"
+    # An id is never given twice, or what became of a late delivery would be told of another webhook.
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    url: Mapped[str] = mapped_column(String(2048), unique=True)
+    # The names of the events that it is told of, each between two spaces.
+    events: Mapped[str] = mapped_column(String(500))
+    active: Mapped[bool] = mapped_column(Boolean)
+    disabled_reason: Mapped[str | None] = mapped_column(String(200))
+    failing_since: Mapped[datetime | None] = mapped_column(Instant)
+    secret: Mapped[str] = mapped_column(Text)
+    old_secret: Mapped[str | None] = mapped_column(Text)
+    old_secret_until: Mapped[datetime | None] = mapped_column(Instant)
+    created_at: Mapped[datetime] = mapped_column(Instant)
+    version: Mapped[int] = mapped_column(BigInteger)
+
+
+TABLE = Webhook.__table__
+KEY = bindparam("key", type_=BigInteger)
+
+GET = one_by_id(select(TABLE), TABLE.c.id)
+
+# It is changed meanwhile, but not deleted.
+HOLD = one_by_id(select(TABLE.c.id), TABLE.c.id).with_for_update(read=True, key_share=True)
+
+LIST = Listing(select(TABLE), TABLE.c.id)
+
+INSERT = inserting(Webhook, "url", "events", "active", "secret", "created_at", "version")
+
+DELETE = delete(Webhook).where(TABLE.c.id == KEY).returning(TABLE.c.id)
+
+# A secret is sealed for the row that it stands in, so its row comes first.
+SEAL = update(Webhook).values(secret=bindparam("sealed", type_=Text)).where(TABLE.c.id == KEY)
+
+ROTATE = (
+    update(Webhook)
+    .values(
+        old_secret=bindparam("old", type_=Text),
+        old_secret_until=bindparam("until", type_=Instant),
+        secret=bindparam("sealed", type_=Text),
+        version=TABLE.c.version + 1,
+    )
+    # Of two rotations at once the second would hand on a secret that is none any more.
+    .where(TABLE.c.id == KEY, TABLE.c.secret == bindparam("current", type_=Text))
+    .returning(*TABLE.c)
+)
+
+WORKS = (
+    update(Webhook).values(failing_since=None).where(TABLE.c.id == KEY, TABLE.c.failing_since.is_not(None))
+)
+
+FAILS = (
+    update(Webhook)
+    .values(failing_since=bindparam("since", type_=Instant))
+    .where(TABLE.c.id == KEY, TABLE.c.failing_since.is_(None))
+)
+
+DISABLE = (
+    update(Webhook)
+    .values(active=False, disabled_reason=bindparam("reason", type_=String), version=TABLE.c.version + 1)
+    .where(TABLE.c.id == KEY, TABLE.c.active)
+)
+
+
+def subscribed(names: Collection[str]) -> str:
+    """The names of events as one text, as the column keeps them."""
+    return f" {' '.join(sorted(set(names)))} "
+
+
+async def page(db: Connection, **where: Any) -> Page:
+    """A page of webhooks, newest first."""
+    return await LIST.page(db, **where)
+
+
+async def get(db: Connection, id: int) -> Row:
+    """The webhook. Raises NotFound."""
+    return await exists(db, GET, "webhook", id=id)
+
+
+async def hold(db: Connection, id: int) -> None:
+    """Keep the webhook from being deleted until the transaction ends. Raises NotFound."""
+    await exists(db, HOLD, "webhook", id=id)
+
+
+async def create(db: Connection, *, url: str, events: Collection[str], active: bool, now: datetime) -> Row:
+    """Add a webhook, whose secret must follow. Raises Conflict where the URL has one already."""
+    try:
+        return await exists(
+            db,
+            INSERT,
+            "webhook",
+            url=url,
+            events=subscribed(events),
+            active=active,
+            secret="",
+            created_at=now,
+            version=1,
+        )
+    except Duplicate:
+        raise _taken() from None
+
+
+async def seal(db: Connection, id: int, sealed: str) -> None:
+    """Keep the secret of a webhook."""
+    await db.run(SEAL, key=id, sealed=sealed)
+
+
+async def update_webhook(
+    db: Connection, id: int, values: dict[str, Any], versions: Collection[int] | None = None
+) -> Row:
+    """Set the named columns, if it is in one of ``versions``; one that is made active again begins anew.
+
+    Raises NotFound, PreconditionFailed, Conflict.
+    """
+    new = dict(values)
+    if "events" in new:
+        new["events"] = subscribed(new["events"])
+    if new.get("active"):
+        new |= {"disabled_reason": None, "failing_since": None}
+    try:
+        return await change(db, Webhook, "webhook", id, new, versions)
+    except Duplicate:
+        raise _taken() from None
+
+
+def _taken() -> Conflict:
+    return Conflict("The url has a webhook already.")
+
+
+async def remove(db: Connection, id: int) -> None:
+    """Delete a webhook and the log of its deliveries. Raises NotFound."""
+    await exists(db, DELETE, "webhook", key=id)
+
+
+async def rotate(db: Connection, webhook: Row, sealed: str, overlap: timedelta, now: datetime) -> Row:
+    """Put a new secret in place; the old one is good for ``overlap``. Raises Conflict."""
+    # That of the demo data has none yet.
+    kept = bool(overlap and webhook.secret)
+    old = {"old": webhook.secret, "until": now + overlap} if kept else {"old": None, "until": None}
+    rotated = await db.one(ROTATE, key=webhook.id, sealed=sealed, current=webhook.secret, **old)
+    if rotated is None:
+        raise Conflict("The secret was rotated by somebody else just now; look at the webhook again.")
+    return rotated
+
+
+async def works(db: Connection, id: int) -> None:
+    """Keep that the webhook took a delivery."""
+    await db.run(WORKS, key=id)
+
+
+async def fails(db: Connection, id: int, now: datetime) -> None:
+    """Keep since when the webhook takes no delivery."""
+    await db.run(FAILS, key=id, since=now)
+
+
+async def disable(db: Connection, id: int, reason: str) -> None:
+    """Send no more to the webhook, and say why."""
+    await db.run(DISABLE, key=id, reason=reason)

@@ -1,0 +1,248 @@
+"""Delivery: claims what is due, sends it, and keeps what became of it.
+
+Any number of workers, in any number of processes, may share a PostgreSQL database; with SQLite there is
+one. A worker that dies leaves its claims behind, which run out after a minute: that is the whole recovery.
+No connection to the database is held while a receiver is asked.
+"""
+
+import asyncio
+import logging
+import random
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import aiohttp
+
+from persistence import deliveries, webhooks
+from persistence.database import Connection, Database, Row
+from persistence.errors import Refusal
+from persistence.sealing import Box, Unsealable
+from webhooks import signing
+from webhooks.sending import Answer, post, session
+from webhooks.targets import Refused, check_url
+
+logger = logging.getLogger("cloudarc.webhooks")
+
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+
+SCHEDULE = (
+    timedelta(seconds=5),
+    5 * MINUTE,
+    30 * MINUTE,
+    *(hours * HOUR for hours in (2, 5, 10, 14, 20, 24)),
+)
+"""How long to wait after each failed attempt; after the tenth, 75 hours and 35 minutes on, no more."""
+SPREAD = 0.2
+"""At most so much is added by chance, so that what failed together is not tried together."""
+
+LEASE = MINUTE
+AT_ONCE = 20
+"""How many deliveries to one webhook a worker has in the air."""
+POLL_SECONDS = 0.1
+GRACE_SECONDS = 1.5
+DISABLE_AFTER = timedelta(days=5)
+
+
+def utc_now() -> datetime:
+    """A worker's clock, to the microsecond."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One attempt: at what, when, and what came of it."""
+
+    delivery: Row
+    webhook: Row
+    token: str
+    at: datetime
+    answer: Answer
+
+
+class Worker:
+    """Delivers until it is stopped. ``private`` lets it call inner networks."""
+
+    def __init__(
+        self,
+        database: Database,
+        box: Box,
+        *,
+        private: bool = False,
+        clock: Callable[[], datetime] = utc_now,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.database = database
+        self.box = box
+        self.private = private
+        self.clock = clock
+        self.chance = chance
+        self.flying: Counter[int] = Counter()
+        self.tasks: dict[asyncio.Task[None], tuple[Row, str]] = {}
+        self.results: list[Result] = []
+        self.stopping = asyncio.Event()
+        self.landed = asyncio.Event()
+
+    def stop(self) -> None:
+        """Claim no more; ``run`` ends when what is in the air has landed, or after some seconds."""
+        self.stopping.set()
+        self.landed.set()
+
+    async def run(self) -> None:
+        """Deliver until ``stop``. A database that does not answer is waited for."""
+        async with session(private=self.private) as http:
+            while not self.stopping.is_set():
+                try:
+                    taken = await self.round(http)
+                except Refusal as error:
+                    logger.warning("deliveries wait: %s", error)
+                    taken = 0
+                except Exception:
+                    # One row that cannot be handled must not end the telling of all others.
+                    logger.exception("deliveries wait")
+                    taken = 0
+                if not taken:
+                    await self._pause()
+            await self._land()
+
+    async def round(self, http: aiohttp.ClientSession) -> int:
+        """Keep what has landed, and send what is due; how many deliveries that are."""
+        await self._settle()
+        return await self._claim(http)
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Deliver beside something else, as long as the context lasts."""
+        task = asyncio.create_task(self.run())
+        try:
+            yield
+        finally:
+            self.stop()
+            await task
+
+    async def _pause(self) -> None:
+        """Wait a little, or until a delivery has landed, whose place is free then."""
+        if not self.stopping.is_set():
+            self.landed.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.landed.wait(), POLL_SECONDS)
+
+    async def _claim(self, http: aiohttp.ClientSession) -> int:
+        """Take what is due, of each webhook as much as there is room for, and send it."""
+        now, token = self.clock(), secrets.token_hex(16)
+        async with self.database.reading() as db:
+            waiting = await deliveries.waiting(db, now)
+        rooms = {webhook.id: AT_ONCE - self.flying[webhook.id] for webhook in waiting}
+        if not any(rooms.values()):
+            return 0
+        async with self.database.transaction() as db:
+            for id, room in rooms.items():
+                if room > 0:
+                    await deliveries.claim(db, id, limit=room, token=token, now=now, lease=now + LEASE)
+            taken = await deliveries.claimed(db, token)
+        by_id = {webhook.id: webhook for webhook in waiting}
+        for delivery in taken:
+            self.flying[delivery.webhook_id] += 1
+            task = asyncio.create_task(self._send(http, delivery, by_id[delivery.webhook_id], token))
+            self.tasks[task] = (delivery, token)
+            task.add_done_callback(self.tasks.pop)
+        return len(taken)
+
+    async def _send(self, http: aiohttp.ClientSession, delivery: Row, webhook: Row, token: str) -> None:
+        at = self.clock()
+        try:
+            try:
+                # What the socket lets through may still be a plain http that was kept in development.
+                check_url(webhook.url, private=self.private)
+                answer = await post(http, webhook.url, *self._signed(delivery, webhook, at))
+            except (Refused, Unsealable) as error:
+                answer = Answer(None, 0, "", str(error), None)
+            self.results.append(Result(delivery, webhook, token, at, answer))
+            self.landed.set()
+        finally:
+            self.flying[delivery.webhook_id] -= 1
+
+    def _signed(self, delivery: Row, webhook: Row, at: datetime) -> tuple[bytes, dict[str, str]]:
+        """The body and the headers of an attempt.
+
+        While an old secret is still good, the headers are signed with both, and the body with the old
+        one, so that neither kind of receiver breaks.
+        """
+        keys = [self._key(webhook.secret, webhook.id)]
+        if webhook.old_secret and webhook.old_secret_until > at:
+            keys.append(self._key(webhook.old_secret, webhook.id))
+        test = delivery.event_id is None
+        base = delivery.test_base if test else delivery.base
+        body = signing.body(keys[-1], base.encode())
+        headers = signing.headers(keys, delivery.uid, int(at.timestamp()), body)
+        return body, headers | {"X-CloudArc-Test": "1"} if test else headers
+
+    def _key(self, sealed: str, id: int) -> bytes:
+        return signing.key_of(self.box.open(sealed, f"webhook:{id}"))
+
+    async def _settle(self) -> None:
+        """Keep what became of all that has landed, in one transaction."""
+        results = self.results[:]
+        if not results:
+            return
+        async with self.database.transaction() as db:
+            for result in results:
+                await self._keep(db, result)
+        # Only now: what could not be kept is kept with the next.
+        del self.results[: len(results)]
+
+    async def _keep(self, db: Connection, result: Result) -> None:
+        delivery, webhook, answer = result.delivery, result.webhook, result.answer
+        now = self.clock()
+        await deliveries.log(
+            db,
+            delivery.id,
+            at=result.at,
+            code=answer.status,
+            took=answer.ms,
+            text=answer.text,
+            fault=answer.error,
+        )
+        status, next = self._verdict(result, now)
+        await deliveries.settle(db, delivery.id, result.token, status=status, next=next)
+        if delivery.event_id is None:
+            return
+        if status == "delivered":
+            if webhook.failing_since:
+                await webhooks.works(db, webhook.id)
+            return
+        if not webhook.failing_since:
+            await webhooks.fails(db, webhook.id, now)
+        if answer.status == 410:
+            await webhooks.disable(db, webhook.id, "The receiver answered 410: it is gone.")
+        elif webhook.failing_since and now - webhook.failing_since >= DISABLE_AFTER:
+            await webhooks.disable(db, webhook.id, "No delivery succeeded for 5 days.")
+
+    def _verdict(self, result: Result, now: datetime) -> tuple[str, datetime]:
+        """The state of a delivery after an attempt, and when the next one is."""
+        answer, tried = result.answer, result.delivery.tried
+        if answer.error is None:
+            return "delivered", now
+        if result.delivery.event_id is None or tried >= len(SCHEDULE):
+            return "failed", now
+        wait = SCHEDULE[tried] * (1 + SPREAD * self.chance())
+        return "pending", now + max(wait, timedelta(seconds=answer.retry_after or 0))
+
+    async def _land(self) -> None:
+        """Let what is in the air land; what takes too long is given back, for another worker to send."""
+        if self.tasks:
+            await asyncio.wait(self.tasks, timeout=GRACE_SECONDS)
+        left = dict(self.tasks)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        try:
+            await self._settle()
+            async with self.database.transaction() as db:
+                for delivery, token in left.values():
+                    await deliveries.give_back(db, delivery.id, token, self.clock())
+        except Refusal as error:
+            logger.warning("what was in the air is sent again in a minute: %s", error)

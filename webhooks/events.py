@@ -1,0 +1,45 @@
+"""The eight events of ArcBilling, as the contract describes them under ``x-webhooks``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import jsonschema_rs
+
+from openapi import contract
+
+
+class EventBreach(Exception):
+    """The data of an event is not what the contract says; the message is for the log."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of event: its name, what its data must be, and an example of it."""
+
+    name: str
+    validator: Any
+    example: Mapping[str, Any]
+
+    def check(self, data: Mapping[str, Any]) -> None:
+        """Raise EventBreach where ``data`` is not what the contract promises to receivers."""
+        if not self.validator.is_valid(data):
+            faults = [f"{error.instance_path} {error.message}" for error in self.validator.iter_errors(data)]
+            raise EventBreach(f"{self.name}: {'; '.join(faults)}")
+
+
+@cache
+def kinds() -> Mapping[str, Kind]:
+    """Every kind by its name."""
+    document = contract.bundle()
+    components = {"schemas": contract.json_schema(document["components"]["schemas"])}
+    result = {}
+    for name, item in document["x-webhooks"].items():
+        media = item["post"]["requestBody"]["content"]["application/json"]
+        data = contract.deref(document, media["schema"])["properties"]["data"]
+        validator = jsonschema_rs.Draft4Validator(
+            {**contract.json_schema(data), "components": components}, validate_formats=True
+        )
+        result[name] = Kind(name, validator, media["example"]["data"])
+    return result

@@ -1,0 +1,50 @@
+"""What is told to others, written down in the transaction of what happened.
+
+An event is frozen here, once. A change that is taken back takes its event along, and one that is
+committed is told, whatever becomes of this process.
+"""
+
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from persistence import deliveries, events
+from persistence.database import Connection, Row
+from webhooks import signing
+from webhooks.events import kinds
+
+CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def message_id(now: datetime) -> str:
+    """``evt_`` and a ULID: 48 bits of milliseconds, 80 of chance."""
+    number = (int(now.timestamp() * 1000) << 80) | secrets.randbits(80)
+    digits = ""
+    for _ in range(26):
+        number, digit = divmod(number, 32)
+        digits = CROCKFORD[digit] + digits
+    return f"evt_{digits}"
+
+
+def frozen(event: str, data: Mapping[str, Any], now: datetime) -> str:
+    """What is signed of an event. Raises EventBreach where the contract says something else."""
+    kinds()[event].check(data)
+    return signing.base(event, f"{now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}", data).decode()
+
+
+async def record(db: Connection, event: str, data: Mapping[str, Any], now: datetime) -> None:
+    """Write an event down, and whom to tell. It is the last thing a handler does before it answers.
+
+    ``data`` is the admin's view of what changed. Other transactions that record an event wait from here
+    to the end of this one.
+    """
+    uid = message_id(now)
+    id = await events.add(db, uid=uid, event=event, base=frozen(event, data, now), created_at=now)
+    await deliveries.fan_out(db, id, uid, event, now)
+
+
+async def record_test(db: Connection, webhook_id: int, event: str, now: datetime) -> Row:
+    """Write down that a webhook is to be sent an example, which is no event; the delivery."""
+    base = frozen(event, kinds()[event].example, now)
+    return await deliveries.test(db, webhook_id, uid=message_id(now), event=event, base=base, now=now)

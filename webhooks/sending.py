@@ -1,0 +1,152 @@
+"""One request to one receiver: it ends in time, reads little, follows nothing and tells nothing."""
+
+import asyncio
+import errno
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+import aiohttp
+from yarl import URL
+
+from webhooks.targets import NotPublic, guarded_socket
+
+DEADLINE = 15.0
+READ_BYTES = 16 * 1024
+KEPT_BYTES = 4 * 1024
+MAX_RETRY_AFTER = 24 * 60 * 60
+# Shorter than the five seconds after which common servers close: a request that meets a closing
+# connection would count as a failure of its receiver.
+KEEPALIVE_SECONDS = 4.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of one attempt. ``error`` is None exactly when the receiver has taken the event.
+
+    ``text`` is the beginning of the answer's body, safe to show; ``retry_after`` is in seconds.
+    """
+
+    status: int | None
+    ms: int
+    text: str
+    error: str | None
+    retry_after: int | None
+
+
+def session(*, private: bool) -> aiohttp.ClientSession:
+    """The client of a worker; ``private`` lets it call inner networks. Close it after use.
+
+    The pool has no limit: waiting for a place would count against the deadline of the one that waits, so
+    whoever claims deliveries bounds them.
+    """
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=0,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            socket_factory=None if private else guarded_socket,
+        ),
+        # The one deadline is kept by post(), around everything.
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+        headers={"User-Agent": "CloudArc-Webhooks", "Accept-Encoding": "identity"},
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+    )
+
+
+async def post(
+    session: aiohttp.ClientSession,
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    deadline: float = DEADLINE,
+) -> Answer:
+    """Send a body and take the answer, all within the deadline in seconds.
+
+    Whatever the receiver does is told by the Answer and never raised.
+    """
+    started = time.monotonic()
+    status: int | None = None
+    retry_after: int | None = None
+    kept = bytearray()
+    try:
+        async with asyncio.timeout(deadline):
+            sent = {"Content-Type": "application/json", **headers}
+            async with session.post(URL(url), data=body, headers=sent, allow_redirects=False) as response:
+                status = response.status
+                retry_after = _retry_after(response.headers)
+                while len(kept) < READ_BYTES and (
+                    chunk := await response.content.read(READ_BYTES - len(kept))
+                ):
+                    kept += chunk
+                error = _judge(status)
+    except TimeoutError:
+        error = f"No complete answer came within {deadline:g} seconds."
+    except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as failure:
+        # uvloop raises a RuntimeError for a connection that is gone.
+        error = _sentence(failure)
+    ms = round((time.monotonic() - started) * 1000)
+    return Answer(status, ms, _harmless(bytes(kept[:KEPT_BYTES])), error, retry_after)
+
+
+def _judge(status: int) -> str | None:
+    if 200 <= status <= 299:
+        return None
+    if 300 <= status <= 399:
+        return f"The receiver answered {status}; redirects are not followed."
+    return f"The receiver answered {status}."
+
+
+CONNECT_ERRORS = {
+    errno.ECONNREFUSED: "The connection was refused.",
+    errno.EHOSTUNREACH: "The host cannot be reached.",
+    errno.ENETUNREACH: "The host cannot be reached.",
+    errno.ETIMEDOUT: "The host cannot be reached.",
+}
+
+
+def _sentence(failure: Exception) -> str:
+    """What went wrong, for whoever set the endpoint up; the library's words name addresses and internals."""
+    match failure:
+        case aiohttp.ClientConnectorDNSError():
+            return "The host's name does not resolve to an address."
+        case aiohttp.ClientConnectorCertificateError():
+            reason = getattr(failure.certificate_error, "verify_message", "it cannot be verified")
+            return f"The host's TLS certificate is refused: {reason}."
+        case aiohttp.ClientConnectorSSLError():
+            return "The TLS handshake failed."
+        case aiohttp.ClientConnectorError(os_error=NotPublic() as refusal):
+            return str(refusal.strerror)
+        case aiohttp.ClientConnectorError():
+            return CONNECT_ERRORS.get(failure.errno or 0, "The connection failed.")
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError() | ValueError():
+            return "The url cannot be called."
+        case aiohttp.ClientResponseError():
+            return "The answer is not valid HTTP."
+        case aiohttp.ClientPayloadError():
+            return "The answer broke off."
+        case _:
+            return "The connection ended before the answer."
+
+
+def _retry_after(headers: Mapping[str, str]) -> int | None:
+    """Seconds to wait, a day at most. A date counts from the answer's own date: the two clocks may differ."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return min(int(value), MAX_RETRY_AFTER) if len(value) < 10 else MAX_RETRY_AFTER
+    try:
+        wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers["Date"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    return min(max(0, int(wait.total_seconds())), MAX_RETRY_AFTER)
+
+
+def _harmless(raw: bytes) -> str:
+    """The text of an answer, in which no control character, NUL or change of direction is left."""
+    text = raw.decode(errors="replace").replace("\r\n", "\n")
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else "\N{REPLACEMENT CHARACTER}" for each in text
+    )

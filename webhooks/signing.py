@@ -1,0 +1,99 @@
+"""What is signed, and how. Pure: randomness and time come in as arguments.
+
+An event is frozen as its *base*, ``{"event":…,"timestamp":…,"data":…}``. What is sent is the base with one
+last member, ``"signature":"sha256=" + hex(HMAC-SHA256(K, base))``, so the tail that a receiver cuts off
+always has the same length. The headers of the same request are those of Standard Webhooks, and cover the
+body as it is sent. K is what the secret says after ``whsec_``, in base64.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+PREFIX = "whsec_"
+# A multiple of three, so that base64 needs no padding and every language's decoder agrees.
+KEY_BYTES = 36
+SECRET = re.compile(PREFIX + "[A-Za-z0-9+/]{48}")
+
+TAIL = b',"signature":"sha256=%s"}'
+TAIL_BYTES = len(TAIL % (b"0" * 64))
+
+TOLERANCE = 5 * 60
+
+
+def mint(random: Callable[[int], bytes]) -> str:
+    """A new secret; ``random`` gives as many unpredictable bytes as it is asked for."""
+    return PREFIX + base64.b64encode(random(KEY_BYTES)).decode()
+
+
+def key_of(secret: str) -> bytes:
+    """The key that a secret stands for. Raises ValueError where it is none of ours."""
+    if not SECRET.fullmatch(secret):
+        raise ValueError("This is not a webhook secret.")
+    return base64.b64decode(secret.removeprefix(PREFIX))
+
+
+def base(event: str, timestamp: str, data: Mapping[str, Any]) -> bytes:
+    """What is frozen of an event: compact JSON in UTF-8, nothing escaped that need not be.
+
+    Raises TypeError on a float, which no two languages write alike; money is a string.
+    """
+    _refuse_floats(data)
+    members = {"event": event, "timestamp": timestamp, "data": data}
+    return json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _refuse_floats(value: object) -> None:
+    if isinstance(value, float):
+        raise TypeError("A float cannot be signed; write the amount as a string.")
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            _refuse_floats(key)
+            _refuse_floats(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            _refuse_floats(each)
+
+
+def body(key: bytes, base: bytes) -> bytes:
+    """The body as it is sent: the base with its signature as the last member."""
+    return base[:-1] + TAIL % _hmac(key, base).hex().encode()
+
+
+def headers(keys: Sequence[bytes], id: str, timestamp: int, body: bytes) -> dict[str, str]:
+    """The headers of one attempt at ``timestamp``, in seconds since 1970; one signature for each key."""
+    return {
+        "webhook-id": id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": " ".join(_header_signature(key, id, str(timestamp), body) for key in keys),
+    }
+
+
+def verify_body(key: bytes, body: bytes) -> bool:
+    """Whether the body bears the key's signature: the tail is cut off, and the brace put back."""
+    tail = TAIL % _hmac(key, body[:-TAIL_BYTES] + b"}").hex().encode()
+    return hmac.compare_digest(tail, body[-TAIL_BYTES:])
+
+
+def verify_headers(key: bytes, headers: Mapping[str, str], body: bytes, now: float) -> bool:
+    """Whether the headers, by their names in lower case, bear the key's signature and a time near ``now``."""
+    id, timestamp, signatures = (
+        headers.get(f"webhook-{each}", "") for each in ("id", "timestamp", "signature")
+    )
+    if not (timestamp.isascii() and timestamp.isdigit() and abs(now - int(timestamp)) <= TOLERANCE):
+        return False
+    expected = _header_signature(key, id, timestamp, body).encode()
+    return any(hmac.compare_digest(expected, each) for each in signatures.encode().split(b" "))
+
+
+def _header_signature(key: bytes, id: str, timestamp: str, body: bytes) -> str:
+    signed = b".".join((id.encode(), timestamp.encode(), body))
+    return "v1," + base64.b64encode(_hmac(key, signed)).decode()
+
+
+def _hmac(key: bytes, signed: bytes) -> bytes:
+    return hmac.digest(key, signed, hashlib.sha256)

@@ -1,0 +1,161 @@
+"""Which addresses may be called: public ones, unless a setting of development lets all through.
+
+A URL is judged when it is written down, so that its owner learns why it is refused. What protects the
+inner network is the guard at the socket: it sees the address that is connected to, whatever a name meant
+before.
+"""
+
+import asyncio
+import errno
+import ipaddress
+import re
+import socket
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
+from typing import Any
+
+from yarl import URL
+
+from persistence.errors import Conflict
+
+MAX_URL = 2048
+LOOKUP_SECONDS = 3.0
+
+
+class Refused(Conflict):
+    """A URL that is not called; the message is a sentence for the API's user."""
+
+
+class NotPublic(OSError):
+    """A connection that is not made; an OSError, so that the HTTP client takes it for a failed connection."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EACCES, "The host's address is not public.")
+
+
+# The whole registry of special-purpose addresses, also blocks that are routed, since no receiver lives
+# there; then multicast and class E.
+IPV4_REFUSED = tuple(
+    IPv4Network(each)
+    for each in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.31.196.0/24",
+        "192.52.193.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "192.175.48.0/24",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+    )
+)
+# Everything outside is local, reserved, or a translation to an IPv4 address.
+IPV6_GLOBAL = IPv6Network("2000::/3")
+IPV6_REFUSED = tuple(IPv6Network(each) for each in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"))
+
+
+def public(address: str) -> bool:
+    """Whether an IP address is one of the public internet; what cannot be read as one is not."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped:
+        ip = ip.ipv4_mapped
+    if isinstance(ip, IPv6Address):
+        return not ip.scope_id and ip in IPV6_GLOBAL and not any(ip in each for each in IPV6_REFUSED)
+    return not any(ip in each for each in IPV4_REFUSED)
+
+
+AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\[\]:@%]+)(?::(?P<port>[0-9]{1,5}))?")
+NAME = re.compile(r"(?=.{1,253}\.?$)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?")
+# What a resolver may read as an IPv4 address, such as 127.1, 0x7f.1 or 2130706433.
+NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)\.?")
+
+
+def check_url(text: str, *, private: bool) -> None:
+    """Refuse what is not called, by its text alone; ``private`` admits http and addresses of inner networks.
+
+    The text is read by the parser that the HTTP client uses, so that both see one host. Raises Refused.
+    """
+    if len(text) > MAX_URL:
+        raise Refused(f"The url must have at most {MAX_URL} characters.")
+    if any(each in " \\" or not each.isprintable() for each in text):
+        raise Refused("The url must not contain spaces, control characters or backslashes.")
+    scheme, _, rest = text.partition("://")
+    if scheme.lower() != "https" and not (private and scheme.lower() == "http"):
+        raise Refused("The url must begin with https://.")
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    if "@" in authority:
+        raise Refused("The url must not contain a user name or a password.")
+    if "#" in text:
+        raise Refused("The url must not contain a fragment.")
+    parts = AUTHORITY.fullmatch(authority)
+    if not parts:
+        raise Refused("The url must contain a host, and a port of digits if any.")
+    if parts["port"] and not 1 <= int(parts["port"]) <= 65_535:
+        raise Refused("The port of the url must be from 1 to 65535.")
+    _check_host(_host(text), private=private)
+
+
+def _host(text: str) -> str:
+    try:
+        host = URL(text).raw_host
+    except ValueError:
+        host = None
+    if not host:
+        raise Refused("The host of the url is not a name or an address.")
+    return host
+
+
+def _check_host(host: str, *, private: bool) -> None:
+    if ":" in host or NUMERIC.fullmatch(host):
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            # The HTTP client calls no other spelling of an address, whatever a resolver would make of it.
+            raise Refused("The address of the url is not written in the usual way.") from None
+        if not private and not public(host):
+            raise Refused("The address of the url is not public.")
+        return
+    if not NAME.fullmatch(host):
+        raise Refused("The host of the url is not a name or an address.")
+    if not private and f".{host.rstrip('.')}".endswith(".localhost"):
+        raise Refused("The host of the url is this machine.")
+
+
+async def resolve_check(text: str, *, private: bool, deadline: float = LOOKUP_SECONDS) -> None:
+    """Refuse what is not called, by what its host means now: every address must be public. Raises Refused.
+
+    Where inner networks are called too there is nothing to find out, and nobody is asked.
+    """
+    check_url(text, private=private)
+    if private:
+        return
+    url = URL(text)
+    try:
+        async with asyncio.timeout(deadline):
+            loop = asyncio.get_running_loop()
+            found = await loop.getaddrinfo(url.raw_host, url.port, type=socket.SOCK_STREAM)
+    except TimeoutError:
+        raise Refused("The host of the url could not be looked up in time; try again.") from None
+    except (OSError, UnicodeError):
+        raise Refused("The host of the url does not resolve to an address.") from None
+    if not all(public(str(each[4][0])) for each in found):
+        raise Refused("The host of the url has an address that is not public.")
+
+
+def guarded_socket(address: tuple[Any, ...]) -> socket.socket:
+    """The socket for one of ``getaddrinfo``'s answers, made just before it connects. Raises NotPublic."""
+    family, type_, protocol, _, place = address
+    if not public(str(place[0])):
+        raise NotPublic
+    return socket.socket(family, type_, protocol)
