@@ -1,6 +1,6 @@
 """Deliveries: that a webhook is to be told of an event, when next, and every attempt at it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -366,9 +366,9 @@ async def claimed(db: Connection, token: str) -> list[Row]:
     return await db.all(CLAIMED, token=token)
 
 
-async def settle(db: Connection, id: int, token: str, *, status: str, next: datetime) -> None:
-    """Keep what became of a delivery, if the claim still holds."""
-    await db.run(SETTLE, key=id, token=token, new_status=status, next=next)
+async def settle(db: Connection, verdicts: Sequence[Mapping[str, Any]]) -> None:
+    """Keep what became of deliveries, of each if its claim still holds: ``key token new_status next``."""
+    await db.many(SETTLE, verdicts)
 
 
 async def give_back(db: Connection, id: int, token: str, now: datetime) -> None:
@@ -376,11 +376,9 @@ async def give_back(db: Connection, id: int, token: str, now: datetime) -> None:
     await db.run(GIVE_BACK, key=id, token=token, now=now)
 
 
-async def log(
-    db: Connection, id: int, *, at: datetime, code: int | None, took: int, text: str, fault: str | None
-) -> None:
-    """Keep an attempt at a delivery."""
-    await db.run(LOG, key=id, at=at, code=code, took=took, text=text, fault=fault)
+async def log(db: Connection, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Keep attempts at deliveries: ``key at code took text fault``."""
+    await db.many(LOG, entries)
 
 
 async def purge(db: Connection, before: datetime, limit: int) -> int:

@@ -544,7 +544,15 @@ class TestOrder:
             async def settle() -> None:
                 await deleted.wait()
                 async with database.transaction() as db:
-                    await deliveries.log(db, delivery.id, at=NOW, code=200, took=1, text="ok", fault=None)
+                    entry = {
+                        "key": delivery.id,
+                        "at": NOW,
+                        "code": 200,
+                        "took": 1,
+                        "text": "ok",
+                        "fault": None,
+                    }
+                    await deliveries.log(db, [entry])
 
             await asyncio.gather(delete(), settle())
             async with database.reading() as db:

@@ -414,7 +414,8 @@ class TestCrashes:
             # The dead one comes back: what it says counts no more, but its attempt is logged.
             async with office.database.transaction() as db:
                 ((row, _),) = await office.log(id)
-                await deliveries.settle(db, row.id, "dead", status="pending", next=office.clock())
+                late = {"key": row.id, "token": "dead", "new_status": "pending", "next": office.clock()}
+                await deliveries.settle(db, [late])
             ((row, _),) = await office.log(id)
             assert row.status == "delivered"
 

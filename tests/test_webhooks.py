@@ -509,8 +509,10 @@ class TestDeliveries:
         async def log(db: Any) -> None:
             for nth in range(25):
                 at = NOW + timedelta(minutes=nth)
-                await deliveries.log(db, first, at=at, code=503, took=nth, text="busy", fault="No.")
-            await deliveries.log(db, second, at=NOW, code=None, took=7, text="", fault="No answer.")
+                entry = {"key": first, "at": at, "code": 503, "took": nth, "text": "busy", "fault": "No."}
+                await deliveries.log(db, [entry])
+            entry = {"key": second, "at": NOW, "code": None, "took": 7, "text": "", "fault": "No answer."}
+            await deliveries.log(db, [entry])
 
         server.inside(log, write=True)
         newest, oldest = told(admin, id)

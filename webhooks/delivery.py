@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
 
 import aiohttp
 
@@ -43,8 +45,13 @@ LEASE = MINUTE
 AT_ONCE = 20
 """How many deliveries to one webhook a worker has in the air."""
 POLL_SECONDS = 0.1
+GATHER_SECONDS = 0.01
 GRACE_SECONDS = 1.5
 DISABLE_AFTER = timedelta(days=5)
+
+
+# The same few URLs again and again.
+_check_url = lru_cache(1000)(check_url)
 
 
 def utc_now() -> datetime:
@@ -96,16 +103,13 @@ class Worker:
         async with session(private=self.private) as http:
             while not self.stopping.is_set():
                 try:
-                    taken = await self.round(http)
+                    await self.round(http)
                 except Refusal as error:
                     logger.warning("deliveries wait: %s", error)
-                    taken = 0
                 except Exception:
                     # One row that cannot be handled must not end the telling of all others.
                     logger.exception("deliveries wait")
-                    taken = 0
-                if not taken:
-                    await self._pause()
+                await self._pause()
             await self._land()
 
     async def round(self, http: aiohttp.ClientSession) -> int:
@@ -124,11 +128,12 @@ class Worker:
             await task
 
     async def _pause(self) -> None:
-        """Wait a little, or until a delivery has landed, whose place is free then."""
+        """Wait a little, less if deliveries land, whose places are free then; those soon after come along."""
         if not self.stopping.is_set():
             self.landed.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.landed.wait(), POLL_SECONDS)
+            await asyncio.sleep(GATHER_SECONDS)
 
     async def _claim(self, http: aiohttp.ClientSession) -> int:
         """Take what is due, of each webhook as much as there is room for, and send it."""
@@ -156,7 +161,7 @@ class Worker:
         try:
             try:
                 # What the socket lets through may still be a plain http that was kept in development.
-                check_url(webhook.url, private=self.private)
+                _check_url(webhook.url, private=self.private)
                 answer = await post(http, webhook.url, *self._signed(delivery, webhook, at))
             except (Refused, Unsealable) as error:
                 answer = Answer(None, 0, "", str(error), None)
@@ -185,41 +190,24 @@ class Worker:
 
     async def _settle(self) -> None:
         """Keep what became of all that has landed, in one transaction."""
-        results = self.results[:]
+        results, now = self.results[:], self.clock()
         if not results:
             return
+        verdicts = [self._verdict(each, now) for each in results]
         async with self.database.transaction() as db:
-            for result in results:
-                await self._keep(db, result)
+            await deliveries.log(db, [_entry(each) for each in results])
+            await deliveries.settle(
+                db,
+                [
+                    {"key": each.delivery.id, "token": each.token, "new_status": status, "next": next}
+                    for each, (status, next) in zip(results, verdicts, strict=True)
+                ],
+            )
+            for each in results:
+                if each.delivery.event_id is not None:
+                    await _keep_health(db, each, now)
         # Only now: what could not be kept is kept with the next.
         del self.results[: len(results)]
-
-    async def _keep(self, db: Connection, result: Result) -> None:
-        delivery, webhook, answer = result.delivery, result.webhook, result.answer
-        now = self.clock()
-        await deliveries.log(
-            db,
-            delivery.id,
-            at=result.at,
-            code=answer.status,
-            took=answer.ms,
-            text=answer.text,
-            fault=answer.error,
-        )
-        status, next = self._verdict(result, now)
-        await deliveries.settle(db, delivery.id, result.token, status=status, next=next)
-        if delivery.event_id is None:
-            return
-        if status == "delivered":
-            if webhook.failing_since:
-                await webhooks.works(db, webhook.id)
-            return
-        if not webhook.failing_since:
-            await webhooks.fails(db, webhook.id, now)
-        if answer.status == 410:
-            await webhooks.disable(db, webhook.id, "The receiver answered 410: it is gone.")
-        elif webhook.failing_since and now - webhook.failing_since >= DISABLE_AFTER:
-            await webhooks.disable(db, webhook.id, "No delivery succeeded for 5 days.")
 
     def _verdict(self, result: Result, now: datetime) -> tuple[str, datetime]:
         """The state of a delivery after an attempt, and when the next one is."""
@@ -246,3 +234,31 @@ class Worker:
                     await deliveries.give_back(db, delivery.id, token, self.clock())
         except Refusal as error:
             logger.warning("what was in the air is sent again in a minute: %s", error)
+
+
+def _entry(result: Result) -> dict[str, Any]:
+    """An attempt as the log takes it."""
+    answer = result.answer
+    return {
+        "key": result.delivery.id,
+        "at": result.at,
+        "code": answer.status,
+        "took": answer.ms,
+        "text": answer.text,
+        "fault": answer.error,
+    }
+
+
+async def _keep_health(db: Connection, result: Result, now: datetime) -> None:
+    """Keep whether the webhook works, and make it inactive once it does not for too long."""
+    webhook, answer = result.webhook, result.answer
+    if answer.error is None:
+        if webhook.failing_since:
+            await webhooks.works(db, webhook.id)
+        return
+    if not webhook.failing_since:
+        await webhooks.fails(db, webhook.id, now)
+    if answer.status == 410:
+        await webhooks.disable(db, webhook.id, "The receiver answered 410: it is gone.")
+    elif webhook.failing_since and now - webhook.failing_since >= DISABLE_AFTER:
+        await webhooks.disable(db, webhook.id, "No delivery succeeded for 5 days.")
