@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import AdminDialect, Answer, Body, Views, deleted
+from handlers.dialects import AdminDialect, Answer, Body, Views, deleted, versions
 from persistence import clients
 from persistence.database import Connection, Row
 from persistence.passwords import hashed
@@ -59,12 +59,17 @@ async def create_client(body: dict[str, Any], user: Caller, db: Connection, now:
     return user.dialect.created(VIEWS, client)
 
 
-async def update_client(id: int, body: dict[str, Any], user: Caller, db: Connection) -> Answer:
+async def update_client(
+    id: int, body: dict[str, Any], user: Caller, db: Connection, if_match: str | None = None
+) -> Answer:
     """Change the members that the body names."""
-    return user.dialect.item(VIEWS, await clients.change(db, id, await _columns(body)))
+    changed = await clients.change(db, id, await _columns(body), versions(if_match))
+    return user.dialect.item(VIEWS, changed)
 
 
-async def delete_client(id: int, user: Caller, db: Connection, now: datetime) -> Answer:
+async def delete_client(
+    id: int, user: Caller, db: Connection, now: datetime, if_match: str | None = None
+) -> Answer:
     """Delete a client whose business is done."""
-    await clients.delete(db, id, now)
+    await clients.delete(db, id, now, versions(if_match))
     return user.dialect.item(DELETED, id)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import Answer, Body, Views
+from handlers.dialects import Answer, Body, Views, versions
 from persistence import departments
 from persistence.database import Connection, Row
 
@@ -28,6 +28,9 @@ async def create_department(body: dict[str, Any], user: Caller, db: Connection) 
     return user.dialect.created(VIEWS, await departments.create(db, {"status": "active"} | body))
 
 
-async def update_department(id: int, body: dict[str, Any], user: Caller, db: Connection) -> Answer:
+async def update_department(
+    id: int, body: dict[str, Any], user: Caller, db: Connection, if_match: str | None = None
+) -> Answer:
     """Change the members that the body names."""
-    return user.dialect.item(VIEWS, await departments.update(db, id, body))
+    changed = await departments.update(db, id, body, versions(if_match))
+    return user.dialect.item(VIEWS, changed)

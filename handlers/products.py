@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import Answer, Body, Views, amount
+from handlers.dialects import Answer, Body, Views, amount, versions
 from persistence import products, settings
 from persistence.database import Connection, Row
 from persistence.products import CYCLES
@@ -60,6 +60,9 @@ async def create_product(body: dict[str, Any], user: Caller, db: Connection, def
     return user.dialect.created(VIEWS, await products.create(db, _columns(DEFAULTS | currency | body)))
 
 
-async def update_product(id: int, body: dict[str, Any], user: Caller, db: Connection) -> Answer:
+async def update_product(
+    id: int, body: dict[str, Any], user: Caller, db: Connection, if_match: str | None = None
+) -> Answer:
     """Change the members that the body names."""
-    return user.dialect.item(VIEWS, await products.update(db, id, _columns(body)))
+    changed = await products.update(db, id, _columns(body), versions(if_match))
+    return user.dialect.item(VIEWS, changed)

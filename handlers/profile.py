@@ -3,7 +3,7 @@
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import Answer, Body, ClientDialect, Views
+from handlers.dialects import Answer, Body, ClientDialect, Views, versions
 from persistence import clients
 from persistence.database import Connection, Row
 
@@ -35,6 +35,8 @@ async def get_profile(user: Caller, db: Connection) -> Answer:
     return user.dialect.item(VIEWS, await clients.get(db, user.own))
 
 
-async def update_profile(body: dict[str, Any], user: Caller, db: Connection) -> Answer:
+async def update_profile(
+    body: dict[str, Any], user: Caller, db: Connection, if_match: str | None = None
+) -> Answer:
     """Change the members that the body names; the contract says which may be."""
-    return user.dialect.item(VIEWS, await clients.change(db, user.own, body))
+    return user.dialect.item(VIEWS, await clients.change(db, user.own, body, versions(if_match)))

@@ -3,7 +3,7 @@
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import Answer, Body, Views
+from handlers.dialects import Answer, Body, Views, versions
 from persistence import servers
 from persistence.database import Connection, Row
 
@@ -35,6 +35,9 @@ async def create_server(body: dict[str, Any], user: Caller, db: Connection) -> A
     return user.dialect.created(VIEWS, await servers.create(db, {"status": "active"} | body))
 
 
-async def update_server(id: int, body: dict[str, Any], user: Caller, db: Connection) -> Answer:
+async def update_server(
+    id: int, body: dict[str, Any], user: Caller, db: Connection, if_match: str | None = None
+) -> Answer:
     """Change the members that the body names."""
-    return user.dialect.item(VIEWS, await servers.update(db, id, body))
+    changed = await servers.update(db, id, body, versions(if_match))
+    return user.dialect.item(VIEWS, changed)

@@ -1,5 +1,6 @@
 """Client accounts: the people and companies whom services, invoices and tickets belong to."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -8,7 +9,19 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import database as shared
 from persistence import search
-from persistence.database import Base, Connection, Instant, Key, Listing, Page, Row, inserting, one_by_id
+from persistence.database import (
+    Base,
+    Connection,
+    Instant,
+    Key,
+    Listing,
+    Page,
+    Row,
+    expect,
+    inserting,
+    one_by_id,
+    versioned,
+)
 from persistence.errors import Conflict, Duplicate
 
 
@@ -32,6 +45,7 @@ class Client(Base):
     status: Mapped[str] = mapped_column(String(20))
     created_at: Mapped[datetime] = mapped_column(Instant)
     deleted_at: Mapped[datetime | None] = mapped_column(Instant)
+    version: Mapped[int] = versioned()
 
 
 TABLE = Client.__table__
@@ -48,7 +62,7 @@ GET = one_by_id(select(TABLE), TABLE.c.id).where(_THERE)
 # Held until the end of the transaction: what is made for a client is made before or after it is
 # deleted, never while.
 HOLD = one_by_id(select(TABLE.c.id), TABLE.c.id).where(_THERE).with_for_update(read=True, key_share=True)
-HOLD_ALONE = one_by_id(select(TABLE.c.id), TABLE.c.id).where(_THERE).with_for_update()
+HOLD_ALONE = one_by_id(select(TABLE.c.version), TABLE.c.id).where(_THERE).with_for_update()
 
 LIST = Listing(
     select(TABLE),
@@ -144,21 +158,29 @@ async def create(db: Connection, values: dict[str, Any], now: datetime) -> Row:
     return client
 
 
-async def change(db: Connection, id: int, values: dict[str, Any]) -> Row:
-    """Set the named columns of a client; answers the client as it is then. Raises NotFound, Conflict."""
+async def change(
+    db: Connection, id: int, values: dict[str, Any], versions: Collection[int] | None = None
+) -> Row:
+    """Set the named columns of a client, if it is in one of ``versions``; answers it as it is then.
+
+    Raises NotFound, PreconditionFailed, Conflict.
+    """
     await hold(db, id)
     email = {"email_key": folded(values["email"])} if "email" in values else {}
     try:
-        client = await shared.change(db, Client, "client", id, values | email)
+        client = await shared.change(db, Client, "client", id, values | email, versions)
     except Duplicate:
         raise Conflict(TAKEN) from None
     await search.CLIENTS.put(db, id, _texts(client))
     return client
 
 
-async def delete(db: Connection, id: int, now: datetime) -> None:
-    """Delete a client and its tokens; its books stay. Raises NotFound, Conflict."""
-    await shared.exists(db, HOLD_ALONE, "client", id=id)
+async def delete(db: Connection, id: int, now: datetime, versions: Collection[int] | None = None) -> None:
+    """Delete a client and its tokens, if it is in one of ``versions``; its books stay.
+
+    Raises NotFound, PreconditionFailed, Conflict.
+    """
+    expect(await shared.exists(db, HOLD_ALONE, "client", id=id), "client", versions)
     # Looked at after the client is held, so that nothing can be made for it meanwhile.
     busy = await shared.exists(db, BUSY, "client", id=id)
     if busy.services:

@@ -8,7 +8,7 @@ named tuples.
 
 from abc import ABC, abstractmethod
 from collections import namedtuple
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -34,7 +34,7 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, mapped_column
 from sqlalchemy.sql.dml import ReturningInsert
 from sqlalchemy.sql.elements import ClauseElement, KeyedColumnElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -55,6 +55,11 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
+
+
+def versioned() -> Any:
+    """A column that counts the changes of a row, for its entity tag. Whoever writes the row counts on."""
+    return mapped_column(BigInteger, server_default="1")
 
 
 Key = BigInteger().with_variant(Integer(), "sqlite")
@@ -159,6 +164,9 @@ class Connection(ABC):
         return rows[0] if rows else None
 
 
+First = Callable[[Connection], Awaitable[None]]
+
+
 class Transaction(ABC):
     """``async with`` gives a Connection; leaving it commits, leaving it by an exception takes all back.
 
@@ -200,7 +208,8 @@ class Database(ABC):
     def reading(self) -> Transaction: ...
 
     @abstractmethod
-    def transaction(self) -> Transaction: ...
+    def transaction(self, first: First | None = None) -> Transaction:
+        """Everything or nothing; ``first`` runs before the first statement."""
 
 
 @dataclass(frozen=True)
@@ -324,6 +333,12 @@ async def change(
         await exists(db, existing(table), noun, id=id)
         raise PreconditionFailed.of(noun)
     return row
+
+
+def expect(row: Row, noun: str, versions: Collection[int] | None) -> None:
+    """Raise PreconditionFailed where a row that is held is in none of ``versions``, None being any."""
+    if versions is not None and row.version not in versions:
+        raise PreconditionFailed.of(noun)
 
 
 @cache

@@ -1,5 +1,6 @@
 """Departments: whom a ticket is addressed to."""
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import String, select
@@ -16,6 +17,7 @@ from persistence.database import (
     exists,
     inserting,
     one_by_id,
+    versioned,
 )
 from persistence.errors import Conflict
 
@@ -26,6 +28,7 @@ class Department(Base):
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     name: Mapped[str] = mapped_column(String(100))
     status: Mapped[str] = mapped_column(String(20))
+    version: Mapped[int] = versioned()
 
 
 TABLE = Department.__table__
@@ -48,9 +51,14 @@ async def create(db: Connection, values: dict[str, Any]) -> Row:
     return await exists(db, INSERT, "department", **values)
 
 
-async def update(db: Connection, id: int, values: dict[str, Any]) -> Row:
-    """Set the named columns of a department. Raises NotFound."""
-    return await change(db, Department, "department", id, values)
+async def update(
+    db: Connection, id: int, values: dict[str, Any], versions: Collection[int] | None = None
+) -> Row:
+    """Set the named columns of a department, if it is in one of ``versions``.
+
+    Raises NotFound, PreconditionFailed.
+    """
+    return await change(db, Department, "department", id, values, versions)
 
 
 async def addressable(db: Connection, id: int) -> Row:

@@ -17,8 +17,8 @@ from sqlalchemy.dialects.postgresql import asyncpg as postgresql_dialect
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.sql.elements import ClauseElement
 
-from persistence.database import Connection, Database, Prepared, Row, Transaction
-from persistence.errors import Duplicate, StartError, Unavailable
+from persistence.database import Connection, Database, First, Prepared, Row, Transaction
+from persistence.errors import Busy, Duplicate, StartError, Unavailable
 
 LOCK_SECONDS = 5
 """How long a statement waits for somebody else's lock before it is Unavailable."""
@@ -46,11 +46,14 @@ def _enter_transaction() -> None:
 
 
 class Beginning(Connection):
-    """The connection of a transaction that begins with its first statement."""
+    """The connection of a transaction that begins with its first statement, and with ``first`` before it."""
 
-    def __init__(self, begin: Callable[[], Awaitable[Connection]], database: Database) -> None:
+    def __init__(
+        self, begin: Callable[[], Awaitable[Connection]], database: Database, first: First | None
+    ) -> None:
         self.begin = begin
         self.database = database
+        self.first = first
         self.begun: Connection | None = None
 
     def parameters(self, statement: ClauseElement) -> Collection[str]:
@@ -59,6 +62,8 @@ class Beginning(Connection):
     async def _connection(self) -> Connection:
         if self.begun is None:
             self.begun = await self.begin()
+            if self.first is not None:
+                await self.first(self.begun)
         return self.begun
 
     async def all(self, statement: ClauseElement, **params: Any) -> list[Row]:
@@ -74,10 +79,8 @@ class Beginning(Connection):
 # --- SQLite ------------------------------------------------------------------------------------------
 
 
-# Somebody else's lock, a disk that is full, gone or read-only. Everything else is a fault of ours.
+# A disk that is full, gone or read-only. Everything else, but somebody else's lock, is a fault of ours.
 SQLITE_PASSING = {
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_FULL,
@@ -89,7 +92,10 @@ def _sqlite_failure(error: sqlite3.Error) -> Exception:
     if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_CONSTRAINT_UNIQUE:
         return Duplicate()
     # The low byte of a code is its kind.
-    return Unavailable() if getattr(error, "sqlite_errorcode", 0) & 0xFF in SQLITE_PASSING else error
+    kind = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return Busy()
+    return Unavailable() if kind in SQLITE_PASSING else error
 
 
 class SQLiteConnection(Connection):
@@ -137,15 +143,16 @@ class SQLiteReading(Transaction):
 class SQLiteWriting(Transaction):
     """One writer at a time: the lock keeps the process's own, BEGIN IMMEDIATE those of other processes."""
 
-    def __init__(self, database: "SQLite") -> None:
+    def __init__(self, database: "SQLite", first: First | None) -> None:
         self.database = database
+        self.first = first
         self.raw = database.writer.raw
         self.begun = False
         self.patience = LOCK_SECONDS * 1000
 
     async def __aenter__(self) -> Connection:
         _enter_transaction()
-        return Beginning(self._begin, self.database)
+        return Beginning(self._begin, self.database, self.first)
 
     async def _begin(self) -> Connection:
         # One deadline for both locks: whoever queues behind a writer that waits does not wait anew.
@@ -153,7 +160,7 @@ class SQLiteWriting(Transaction):
         try:
             await asyncio.wait_for(self.database.lock.acquire(), LOCK_SECONDS)
         except TimeoutError:
-            raise Unavailable from None
+            raise Busy from None
         try:
             try:
                 self.raw.execute("BEGIN IMMEDIATE")
@@ -245,14 +252,16 @@ class SQLite(Database):
     def reading(self) -> Transaction:
         return SQLiteReading(self.reader)
 
-    def transaction(self) -> Transaction:
-        return SQLiteWriting(self)
+    def transaction(self, first: First | None = None) -> Transaction:
+        return SQLiteWriting(self, first)
 
 
 # --- PostgreSQL --------------------------------------------------------------------------------------
 
-# Lock time-outs, deadlocks and serialisation failures, a backend or server that goes, too many clients.
-PASSING = {"55P03", "40P01", "40001", "57P01", "57P02", "57P03", "57014", "53100", "53200", "53300", "25006"}
+LOCK_NOT_AVAILABLE = "55P03"
+
+# Deadlocks and serialisation failures, a backend or server that goes, too many clients.
+PASSING = {"40P01", "40001", "57P01", "57P02", "57P03", "57014", "53100", "53200", "53300", "25006"}
 
 
 def _postgresql_failure(error: Exception) -> Exception:
@@ -260,6 +269,8 @@ def _postgresql_failure(error: Exception) -> Exception:
         return Duplicate()
     if isinstance(error, asyncpg.PostgresError):
         code = error.sqlstate or ""
+        if code == LOCK_NOT_AVAILABLE:
+            return Busy()
         return Unavailable() if code in PASSING or code.startswith("08") else error
     return Unavailable() if isinstance(error, FAILURES) else error
 
@@ -327,14 +338,15 @@ class PostgreSQLReading(Transaction):
 class PostgreSQLWriting(Transaction):
     """READ COMMITTED; what must not race is a conditional write."""
 
-    def __init__(self, database: "PostgreSQL", pool: Any) -> None:
+    def __init__(self, database: "PostgreSQL", pool: Any, first: First | None) -> None:
         self.database = database
         self.pool = pool
+        self.first = first
         self.raw: Any = None
 
     async def __aenter__(self) -> Connection:
         _enter_transaction()
-        return Beginning(self._begin, self.database)
+        return Beginning(self._begin, self.database, self.first)
 
     async def _begin(self) -> Connection:
         try:
@@ -432,8 +444,8 @@ class PostgreSQL(Database):
     def reading(self) -> Transaction:
         return PostgreSQLReading(self, self.readers)
 
-    def transaction(self) -> Transaction:
-        return PostgreSQLWriting(self, self.writers)
+    def transaction(self, first: First | None = None) -> Transaction:
+        return PostgreSQLWriting(self, self.writers, first)
 
 
 async def _no_reset(_: object) -> None:

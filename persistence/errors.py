@@ -9,8 +9,10 @@ class Refusal(Exception):
     ├── Forbidden           it exists and is another client's
     ├── PreconditionFailed  it is not in a version that the caller named
     ├── Conflict            its state, a uniqueness rule or a capacity forbids it
-    │   └── Duplicate       a unique column has the value already
+    │   ├── Duplicate       a unique column has the value already
+    │   └── StillRunning    the same request, by its Idempotency-Key, is not done yet
     └── Unavailable         the database does not answer in time; nothing was written
+        └── Busy            somebody else holds what is needed
     """
 
 
@@ -43,9 +45,18 @@ class Duplicate(Conflict):
         super().__init__("This exists already.")
 
 
+class StillRunning(Conflict):
+    def __init__(self) -> None:
+        super().__init__("A request with this Idempotency-Key is being done; try again.")
+
+
 class Unavailable(Refusal):
     def __init__(self, message: str = "The service is busy; try again.") -> None:
         super().__init__(message)
+
+
+class Busy(Unavailable):
+    pass
 
 
 class StartError(Exception):

@@ -34,6 +34,7 @@ from persistence.database import (
     exists,
     one_by_id,
     owned,
+    versioned,
 )
 
 
@@ -52,6 +53,7 @@ class Invoice(Base):
     due_date: Mapped[date]
     paid_at: Mapped[datetime | None] = mapped_column(Instant)
     created_at: Mapped[datetime] = mapped_column(Instant)
+    version: Mapped[int] = versioned()
 
 
 class InvoiceLine(Base):
@@ -81,8 +83,10 @@ LINES = InvoiceLine.__table__
 _LATE = and_(TABLE.c.status == "unpaid", TABLE.c.due_date < bindparam("today", type_=Date))
 
 _SELECT = select(
-    *[column for column in TABLE.c if column.name != "status"],
+    *[column for column in TABLE.c if column.name not in ("status", "version")],
     case((_LATE, "overdue"), else_=TABLE.c.status).label("status"),
+    # What is shown changes at midnight, too.
+    (2 * TABLE.c.version + case((_LATE, 1), else_=0)).label("version"),
 )
 
 GET = one_by_id(_SELECT, TABLE.c.id)
@@ -113,7 +117,11 @@ INSERT_LINE = insert(InvoiceLine).values(dict.fromkeys(["invoice_id", "descripti
 
 PAY = (
     update(Invoice)
-    .values(status=lifecycle.INVOICE["pay"].end, paid_at=bindparam("now", type_=Instant))
+    .values(
+        status=lifecycle.INVOICE["pay"].end,
+        paid_at=bindparam("now", type_=Instant),
+        version=TABLE.c.version + 1,
+    )
     .where(
         TABLE.c.id == bindparam("key", type_=BigInteger),
         or_(*[TABLE.c.status == state for state in lifecycle.INVOICE["pay"].start]),

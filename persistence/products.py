@@ -1,5 +1,6 @@
 """Products: what a service is a service of, and what it costs."""
 
+from collections.abc import Collection
 from decimal import Decimal
 from typing import Any
 
@@ -18,6 +19,7 @@ from persistence.database import (
     exists,
     inserting,
     one_by_id,
+    versioned,
 )
 from persistence.errors import Conflict
 
@@ -34,6 +36,7 @@ class Product(Base):
     quarterly: Mapped[Decimal | None] = mapped_column(Money)
     annually: Mapped[Decimal | None] = mapped_column(Money)
     currency: Mapped[str] = mapped_column(String(3))
+    version: Mapped[int] = versioned()
 
 
 TABLE = Product.__table__
@@ -63,9 +66,14 @@ async def create(db: Connection, values: dict[str, Any]) -> Row:
     return await exists(db, INSERT, "product", **values)
 
 
-async def update(db: Connection, id: int, values: dict[str, Any]) -> Row:
-    """Set the named columns of a product. Raises NotFound."""
-    return await change(db, Product, "product", id, values)
+async def update(
+    db: Connection, id: int, values: dict[str, Any], versions: Collection[int] | None = None
+) -> Row:
+    """Set the named columns of a product, if it is in one of ``versions``.
+
+    Raises NotFound, PreconditionFailed.
+    """
+    return await change(db, Product, "product", id, values, versions)
 
 
 async def orderable(db: Connection, id: int, billing_cycle: str) -> Row:

@@ -1,5 +1,6 @@
 """Servers: where services have their places."""
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import BigInteger, Float, String, bindparam, cast, select
@@ -15,8 +16,10 @@ from persistence.database import (
     Row,
     change,
     exists,
+    expect,
     inserting,
     one_by_id,
+    versioned,
 )
 from persistence.errors import Conflict
 
@@ -32,6 +35,7 @@ class Server(Base):
     status: Mapped[str] = mapped_column(String(20))
     capacity: Mapped[int]
     used: Mapped[int]
+    version: Mapped[int] = versioned()
 
 
 TABLE = Server.__table__
@@ -47,14 +51,14 @@ FREE = _FREE
 
 TAKE = (
     sql_update(Server)
-    .values(used=TABLE.c.used + 1)
+    .values(used=TABLE.c.used + 1, version=TABLE.c.version + 1)
     .where(TABLE.c.id == _FREE.scalar_subquery(), TABLE.c.status == "active", TABLE.c.used < TABLE.c.capacity)
     .returning(TABLE.c.id)
 )
 
 RELEASE = (
     sql_update(Server)
-    .values(used=TABLE.c.used - 1)
+    .values(used=TABLE.c.used - 1, version=TABLE.c.version + 1)
     .where(TABLE.c.id == bindparam("server", type_=BigInteger), TABLE.c.used > 0)
 )
 
@@ -84,9 +88,15 @@ async def create(db: Connection, values: dict[str, Any]) -> Row:
     return await exists(db, INSERT, "server", **values, used=0)
 
 
-async def update(db: Connection, id: int, values: dict[str, Any]) -> Row:
-    """Set the named columns of a server. Raises NotFound, Conflict."""
+async def update(
+    db: Connection, id: int, values: dict[str, Any], versions: Collection[int] | None = None
+) -> Row:
+    """Set the named columns of a server, if it is in one of ``versions``.
+
+    Raises NotFound, PreconditionFailed, Conflict.
+    """
     server = await exists(db, HOLD, "server", id=id)
+    expect(server, "server", versions)
     if values.get("capacity", server.used) < server.used:
         raise Conflict(f"The server has {server.used} services; its capacity cannot be less.")
     return await change(db, Server, "server", id, values)

@@ -7,7 +7,18 @@ from sqlalchemy import BigInteger, ForeignKey, Index, String, bindparam, insert,
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import clients, lifecycle, products, servers
-from persistence.database import Base, Connection, Instant, Key, Listing, Page, Row, one_by_id, owned
+from persistence.database import (
+    Base,
+    Connection,
+    Instant,
+    Key,
+    Listing,
+    Page,
+    Row,
+    one_by_id,
+    owned,
+    versioned,
+)
 
 
 class Service(Base):
@@ -29,13 +40,17 @@ class Service(Base):
     next_due_date: Mapped[date]
     suspend_reason: Mapped[str] = mapped_column(String(500))
     created_at: Mapped[datetime] = mapped_column(Instant)
+    version: Mapped[int] = versioned()
 
 
 TABLE = Service.__table__
 
-_SELECT = select(*TABLE.c, products.TABLE.c.name.label("product_name")).join(
-    products.TABLE, products.TABLE.c.id == TABLE.c.product_id
-)
+_SELECT = select(
+    *[column for column in TABLE.c if column.name != "version"],
+    products.TABLE.c.name.label("product_name"),
+    # What is shown changes with either; both only ever grow, and so does their sum.
+    (TABLE.c.version + products.TABLE.c.version).label("version"),
+).join(products.TABLE, products.TABLE.c.id == TABLE.c.product_id)
 
 GET = one_by_id(_SELECT, TABLE.c.id)
 
@@ -74,7 +89,7 @@ def _move(verb: str) -> Any:
     rule = lifecycle.SERVICE[verb]
     return (
         update(Service)
-        .values(status=rule.end, suspend_reason=bindparam("reason"))
+        .values(status=rule.end, suspend_reason=bindparam("reason"), version=TABLE.c.version + 1)
         .where(
             TABLE.c.id == bindparam("key", type_=BigInteger),
             or_(*[TABLE.c.status == state for state in rule.start]),

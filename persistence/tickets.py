@@ -22,7 +22,18 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import clients, departments, lifecycle
-from persistence.database import Base, Connection, Instant, Key, Listing, Page, Row, one_by_id, owned
+from persistence.database import (
+    Base,
+    Connection,
+    Instant,
+    Key,
+    Listing,
+    Page,
+    Row,
+    one_by_id,
+    owned,
+    versioned,
+)
 from persistence.errors import Conflict
 
 
@@ -44,6 +55,7 @@ class Ticket(Base):
     priority: Mapped[str] = mapped_column(String(10))
     created_at: Mapped[datetime] = mapped_column(Instant)
     updated_at: Mapped[datetime] = mapped_column(Instant)
+    version: Mapped[int] = versioned()
 
 
 class TicketReply(Base):
@@ -114,7 +126,7 @@ def _move(verb: str, owned: bool) -> Any:
     owner = TABLE.c.client_id == bindparam("owner", type_=BigInteger) if owned else true()
     return (
         update(Ticket)
-        .values(status=rule.end, updated_at=bindparam("now", type_=Instant))
+        .values(status=rule.end, updated_at=bindparam("now", type_=Instant), version=TABLE.c.version + 1)
         .where(
             TABLE.c.id == bindparam("key", type_=BigInteger),
             or_(*[TABLE.c.status == state for state in rule.start]),

@@ -18,7 +18,7 @@ import uvloop
 from uvicorn.supervisors import Multiprocess
 
 from openapi import contract
-from persistence import api_keys, credentials, deliveries, demo, events, migrations, tokens
+from persistence import api_keys, credentials, deliveries, demo, events, idempotency, migrations, tokens
 from persistence.database import Connection, Database
 from persistence.engines import connect
 from persistence.errors import Conflict, Refusal, StartError
@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     each.add_argument("--port", help="the port to listen on, 0 for any that is free (CLOUDARC_PORT)")
     each.add_argument("--workers", help="how many processes serve (CLOUDARC_WORKERS)")
     command("worker", work, "deliver webhooks until stopped")
-    each = command("purge", purge, "delete old events and deliveries")
+    each = command("purge", purge, "delete old events, deliveries and idempotency keys")
     each.add_argument("--days", type=_days, default=30, help="how old they are (default: 30)")
     command("migrate", migrate, "bring the database to the newest state")
     each = command("seed", seed, "fill an empty database")
@@ -246,11 +246,12 @@ PURGED_AT_ONCE = 1000
 
 def purge(settings: Settings, options: argparse.Namespace) -> None:
     """Delete events and deliveries of more than so many days, in batches that keep nobody waiting."""
-    before = app.now() - timedelta(days=options.days)
+    old = app.now() - timedelta(days=options.days)
 
     async def delete(database: Database) -> list[int]:
         totals = []
-        for each in (deliveries, events):
+        old_keys = app.now() - idempotency.LIFETIME
+        for each, before in ((deliveries, old), (events, old), (idempotency, old_keys)):
             total = 0
             while True:
                 async with database.transaction() as db:
@@ -263,7 +264,8 @@ def purge(settings: Settings, options: argparse.Namespace) -> None:
 
     _refuse_pending(settings)
     done = asyncio.run(_with_database(settings, delete))
-    print(f"{done[0]} deliveries and {done[1]} events from before {before:%Y-%m-%d %H:%M:%S} are deleted.")
+    print(f"{done[0]} deliveries and {done[1]} events from before {old:%Y-%m-%d %H:%M:%S} are deleted,")
+    print(f"and {done[2]} idempotency keys of more than {idempotency.LIFETIME.days * 24} hours.")
 
 
 def _refuse_pending(settings: Settings) -> None:

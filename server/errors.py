@@ -6,7 +6,14 @@ from typing import Any
 import orjson
 
 from handlers.dialects import Dialect
-from persistence.errors import Conflict, Forbidden, NotFound, PreconditionFailed, Unavailable
+from persistence.errors import (
+    Conflict,
+    Forbidden,
+    NotFound,
+    PreconditionFailed,
+    StillRunning,
+    Unavailable,
+)
 
 CODES = {
     400: "VALIDATION_ERROR",
@@ -72,7 +79,8 @@ def as_problem(error: Exception) -> Problem:
         return error
     for kind, status in REFUSALS.items():
         if isinstance(error, kind):
-            headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
+            waits = status == 503 or isinstance(error, StillRunning)
+            headers = {"Retry-After": str(RETRY_SECONDS)} if waits else {}
             return Problem(status, str(error), headers=headers)
     return Problem(500, "Server error")
 

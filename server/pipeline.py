@@ -22,8 +22,10 @@ from handlers.caller import Caller
 from handlers.dialects import Dialect
 from openapi import contract
 from persistence.database import Database
+from persistence.errors import Busy, StillRunning
 from server import security
 from server.errors import ContractBreach, Problem, fault, invalid
+from server.idempotency import Keyed, Replayed, fingerprint
 from server.transport import Reply, accepts, call_of, header, is_json, read_body, send_reply
 from server.validation import BadJson, Found, Parameter, Validator, parse_headers, parse_json, parse_query
 
@@ -200,7 +202,7 @@ def _segment(raw: bytes) -> str:
 class Pipeline(SpecMiddleware):
     """Connexion's middleware that runs the plans. It is the innermost: nothing is called behind it."""
 
-    def __init__(self, app: ASGIApp, *, database: Database, clock: Clock, own: Mapping[str, object]) -> None:
+    def __init__(self, app: ASGIApp, *, database: Database, clock: Clock, own: Mapping[str, Any]) -> None:
         """``own`` is what is the server's of what handlers may ask for."""
         self.database = database
         self.clock = clock
@@ -237,26 +239,50 @@ class Pipeline(SpecMiddleware):
         arguments = plan.arguments(
             match.segments, scope["query_string"], scope["headers"], body, dialect.name
         )
-        reply = await self.run(plan, call.caller, dialect, arguments)
+        same = ""
+        if "idempotency_key" in arguments:
+            same = fingerprint(scope["method"], scope.get("raw_path") or scope["path"].encode(), body)
+        reply = await self.run(plan, call.caller, dialect, arguments, same)
         etag = None if plan.writes else reply.headers.get("ETag")
         if etag and {etag, "*"} & _tags(scope):
             reply = Reply(304, b"", headers=reply.headers)
         await send_reply(send, reply)
 
     async def run(
-        self, plan: Plan, caller: Caller | None, dialect: type[Dialect], arguments: dict[str, Any]
+        self,
+        plan: Plan,
+        caller: Caller | None,
+        dialect: type[Dialect],
+        arguments: dict[str, Any],
+        same: str = "",
     ) -> Reply:
         """Call the handler inside its transaction, which commits only an answer that the contract allows.
 
-        Raises Refusal, ContractBreach, and what the handler raises.
+        With an ``idempotency_key`` the answer is kept in the same transaction, for the next request with
+        it; ``same`` is what that must have in common. Raises Refusal, ContractBreach, and what the
+        handler raises.
         """
         given = {**self.own, **arguments, "user": caller, "now": self.clock()}
         given = {name: value for name, value in given.items() if name in plan.wants}
         if "db" not in plan.wants:
             return plan.reply(await plan.handler(**given), dialect.name)
-        opened = self.database.transaction() if plan.writes else self.database.reading()
-        async with opened as db:
-            return plan.reply(await plan.handler(**given, db=db), dialect.name)
+        if not plan.writes:
+            async with self.database.reading() as db:
+                return plan.reply(await plan.handler(**given, db=db), dialect.name)
+        key = arguments.get("idempotency_key")
+        if caller is None or key is None:
+            async with self.database.transaction() as db:
+                return plan.reply(await plan.handler(**given, db=db), dialect.name)
+        request = Keyed(self.own["box"], caller, key.strip('"'), same, self.clock())
+        try:
+            async with self.database.transaction(request.claim) as db:
+                reply = plan.reply(await plan.handler(**given, db=db), dialect.name)
+                await request.keep(db, reply)
+                return reply
+        except Replayed as replayed:
+            return replayed.reply
+        except Busy as error:
+            raise StillRunning from error
 
 
 def refuse_route(match: Match | None, caller: Caller | None, path: str) -> Problem:

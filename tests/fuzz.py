@@ -37,6 +37,7 @@ from openapi import contract
 from persistence import demo
 
 EMAIL = re.compile(r"[^@ ]+@[^@ ]+")
+KEY = re.compile('("[!-~]{1,255}"|[!-~]{1,255})')
 WEBHOOK_URL = re.compile(contract.bundle()["components"]["schemas"]["WebhookUrl"]["pattern"])
 
 ROOT = Path(__file__).parent.parent
@@ -66,11 +67,18 @@ def _read_html(context: Any, response: Any) -> str:
 
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _options: Any) -> None:
-    """Give each new client an email address of its own, and each new webhook a URL.
+    """Give each new client an email address of its own, each new webhook a URL, each request a key.
 
     Hypothesis repeats what it did, and ends a phase where the same call is answered 201 once and 409
-    the next time.
+    the next time; and a key that was used would keep what is new from being tried. Of the versions that
+    ``If-Match`` names half are any version: no made-up one is ever the newest.
     """
+    headers = case.headers or {}
+    key, version = headers.get("Idempotency-Key"), headers.get("If-Match")
+    if isinstance(key, str) and KEY.fullmatch(key):
+        headers["Idempotency-Key"] = f"{secrets.token_hex(8)}{key.strip(chr(34))[:200]}"
+    if isinstance(version, str) and len(version) % 2:
+        headers["If-Match"] = "*"
     if case.operation.label == "POST /clients" and isinstance(case.body, dict):
         email = case.body.get("email")
         if isinstance(email, str) and EMAIL.fullmatch(email):

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from handlers.dialects import ClientDialect
 from openapi import contract
-from persistence.database import Database, Transaction
+from persistence.database import Database, First, Transaction
 from persistence.engines import SQLite, SQLiteWriting
 from persistence.settings import NO_LIMITS
 from server.app import finder
@@ -38,8 +38,8 @@ from tests.running import BOX
 class Unchanging(SQLite):
     """A database that takes every change back, so that two servers can be asked the same for ever."""
 
-    def transaction(self) -> Transaction:
-        return Undoing(self)
+    def transaction(self, first: First | None = None) -> Transaction:
+        return Undoing(self, first)
 
 
 class Undoing(SQLiteWriting):

@@ -243,7 +243,9 @@ class TestCredentials:
         with served(tmp_path, **settings) as (_, base):
             assert command(tmp_path, "seed", "--demo").returncode == 0
             for secret in (CLIENT, ADMIN):
-                response = httpx.get(f"{base}/services", headers={"Authorization": f"Bearer {secret}"}, timeout=30)
+                response = httpx.get(
+                    f"{base}/services", headers={"Authorization": f"Bearer {secret}"}, timeout=30
+                )
                 assert response.status_code == 401
 
     def test_production_starts_empty_and_its_first_key_and_token_work(self, tmp_path: Path) -> None:
@@ -256,7 +258,9 @@ class TestCredentials:
         is_one_line(command(tmp_path, "token", "create", "--client", "42", **settings), "client")
         with served(tmp_path, **settings) as (_, base):
             for secret, status in ((CLIENT, 401), (ADMIN, 401), (key.stdout.strip(), 200)):
-                response = httpx.get(f"{base}/services", headers={"Authorization": f"Bearer {secret}"}, timeout=30)
+                response = httpx.get(
+                    f"{base}/services", headers={"Authorization": f"Bearer {secret}"}, timeout=30
+                )
                 assert response.status_code == status
 
     def test_a_token_of_a_client_and_a_key_with_scopes_work(self, tmp_path: Path) -> None:
@@ -267,7 +271,9 @@ class TestCredentials:
         with served(tmp_path) as (_, base):
             calls = [(token, "profile", 200), (key, "tickets", 200), (key, "invoices", 403)]
             for secret, path, status in calls:
-                response = httpx.get(f"{base}/{path}", headers={"Authorization": f"Bearer {secret}"}, timeout=30)
+                response = httpx.get(
+                    f"{base}/{path}", headers={"Authorization": f"Bearer {secret}"}, timeout=30
+                )
                 assert response.status_code == status, path
 
     def test_an_unknown_scope_is_one_line(self, tmp_path: Path) -> None:

@@ -1,0 +1,161 @@
+"""ETag, If-None-Match and If-Match on what can be read one by one; ten changes of one version are one."""
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from secrets import token_hex
+from typing import Any
+
+import httpx
+import pytest
+
+from openapi import contract
+from server import app
+from tests import making
+from tests.contract_client import DOCUMENT, Api
+from tests.running import Running
+
+ITEMS = {
+    each.path
+    for each in contract.operations(DOCUMENT)
+    if each.method == "get" and "304" in each.spec["responses"] and not each.public
+}
+CHANGES = {each.path: each for each in contract.operations(DOCUMENT) if each.method == "put"}
+NEW: dict[str, Any] = {
+    "/clients/{id}": ({"city": "Bern"}, making.client),
+    "/products/{id}": ({"description": "New"}, making.product),
+    "/servers/{id}": ({"name": "new"}, making.server),
+    "/departments/{id}": ({"name": "New"}, making.department),
+}
+
+
+def tag(response: httpx.Response) -> str:
+    return response.headers["ETag"]
+
+
+class TestTheContract:
+    def test_every_single_resource_has_a_version(self) -> None:
+        single = {
+            each.path
+            for each in contract.operations(DOCUMENT)
+            if each.method == "get" and each.path.endswith("{id}") and each.path != "/events/{id}"
+        }
+        assert single | {"/profile", "/settings"} == ITEMS
+
+    def test_every_change_may_be_bound_to_one(self) -> None:
+        assert len(CHANGES) >= 7
+        for each in CHANGES.values():
+            names = [contract.deref(DOCUMENT, one)["name"] for one in each.spec["parameters"]]
+            assert "If-Match" in names and "412" in each.spec["responses"], each.id
+
+
+class TestReading:
+    @pytest.mark.parametrize(
+        "path", ["/services/1", "/invoices/1234", "/tickets/15", "/clients/42", "/products/1", "/servers/1"]
+    )
+    def test_who_has_the_version_gets_no_body(self, admin: Api, path: str) -> None:
+        first = admin.get(path)
+        again = admin.request("GET", path, headers={"If-None-Match": tag(first)})
+        assert (again.status_code, again.content, tag(again)) == (304, b"", tag(first))
+        other = admin.request("GET", path, headers={"If-None-Match": '"0"'})
+        assert (other.status_code, other.content) == (200, first.content)
+
+    def test_a_profile_has_one_too(self, client: Api) -> None:
+        first = client.get("/profile")
+        assert client.request("GET", "/profile", headers={"If-None-Match": tag(first)}).status_code == 304
+
+
+class TestEveryChangeIsANewVersion:
+    def test_of_a_service(self, admin: Api) -> None:
+        id = making.service(admin)
+        tags = [tag(admin.get(f"/services/{id}"))]
+        for verb in ("suspend", "unsuspend", "terminate"):
+            tags.append(tag(admin.post(f"/services/{id}/{verb}")))
+            assert tag(admin.get(f"/services/{id}")) == tags[-1]
+        assert len(set(tags)) == 4
+
+    def test_of_a_service_whose_product_is_renamed(self, admin: Api) -> None:
+        kind = token_hex(8)
+        product = making.product(admin, kind=kind)
+        making.server(admin, kind=kind)
+        body = {"client_id": 42, "product_id": product, "billing_cycle": "monthly"}
+        id = making.made(admin.post("/services", body))
+        before = admin.get(f"/services/{id}")
+        admin.put(f"/products/{product}", {"name": "Renamed"})
+        after = admin.get(f"/services/{id}")
+        assert after.json()["data"]["product_name"] == "Renamed"
+        assert tag(after) != tag(before)
+
+    def test_of_an_invoice_also_at_midnight(self, server: Running, admin: Api) -> None:
+        today = app.now()
+        id = making.invoice(admin, due_date=f"{today:%Y-%m-%d}")
+        tags = [tag(admin.get(f"/invoices/{id}"))]
+        server.clock.fixed = today + timedelta(days=1)
+        late = admin.get(f"/invoices/{id}")
+        assert late.json()["data"]["status"] == "overdue"
+        tags.append(tag(late))
+        tags.append(tag(admin.post(f"/invoices/{id}/pay")))
+        assert len(set(tags)) == 3
+
+    def test_of_a_ticket(self, admin: Api, client: Api) -> None:
+        id = making.ticket(admin)
+        tags = [tag(admin.get(f"/tickets/{id}"))]
+        tags.append(tag(admin.post(f"/tickets/{id}/reply", {"message": "So"})))
+        tags.append(tag(client.post(f"/tickets/{id}/reply", {"message": "Thanks"})))
+        tags.append(tag(client.post(f"/tickets/{id}/close")))
+        assert len(set(tags)) == 4
+
+    def test_of_a_server_that_gets_a_service(self, admin: Api) -> None:
+        id = making.service(admin)
+        server_id = admin.get(f"/services/{id}").json()["data"]["server_id"]
+        before = tag(admin.get(f"/servers/{server_id}"))
+        admin.post(f"/services/{id}/terminate")
+        assert tag(admin.get(f"/servers/{server_id}")) != before
+
+
+class TestIfMatch:
+    @pytest.mark.parametrize("path", list(NEW))
+    def test_a_change_of_an_old_version_is_refused(self, admin: Api, path: str) -> None:
+        body, make = NEW[path]
+        where = path.replace("{id}", str(make(admin)))
+        old = tag(admin.put(where, body))
+        new = tag(admin.put(where, body))
+        assert old != new
+        refused = admin.request("PUT", where, json=body, headers={"If-Match": old})
+        assert refused.status_code == 412
+        assert refused.json()["error"]["code"] == "PRECONDITION_FAILED"
+        assert admin.request("PUT", where, json=body, headers={"If-Match": new}).status_code == 200
+        assert admin.request("PUT", where, json=body, headers={"If-Match": "*"}).status_code == 200
+        missing = admin.request("PUT", path.replace("{id}", "999999"), json=body, headers={"If-Match": '"1"'})
+        assert missing.status_code == 404
+
+    def test_of_a_profile(self, client: Api) -> None:
+        old = tag(client.get("/profile"))
+        client.put("/profile", {"city": "Bern"})
+        refused = client.request("PUT", "/profile", json={"city": "Basel"}, headers={"If-Match": old})
+        assert refused.status_code == 412
+        assert client.get("/profile").json()["city"] == "Bern"
+
+    def test_a_delete_of_an_old_version_is_refused(self, admin: Api) -> None:
+        id = making.client(admin)
+        old = tag(admin.get(f"/clients/{id}"))
+        new = tag(admin.put(f"/clients/{id}", {"city": "Bern"}))
+        headers = {"If-Match": old}
+        assert admin.request("DELETE", f"/clients/{id}", headers=headers).status_code == 412
+        # The version is judged before the state: this client has an unpaid invoice.
+        making.invoice(admin, client_id=id)
+        assert admin.request("DELETE", f"/clients/{id}", headers=headers).status_code == 412
+        assert admin.request("DELETE", f"/clients/{id}", headers={"If-Match": new}).status_code == 409
+
+    @pytest.mark.parametrize("path", list(NEW))
+    def test_of_ten_changes_of_one_version_one_is_done(self, server: Running, admin: Api, path: str) -> None:
+        body, make = NEW[path]
+        where = path.replace("{id}", str(make(admin)))
+        version = tag(admin.put(where, body))
+        headers = {"Authorization": "Bearer demo-admin-key", "If-Match": version}
+
+        def change(_: int) -> int:
+            return httpx.put(server.url + where, json=body, headers=headers, timeout=60).status_code
+
+        with ThreadPoolExecutor(10) as pool:
+            assert Counter(pool.map(change, range(10))) == {200: 1, 412: 9}
