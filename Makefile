@@ -1,6 +1,6 @@
 # CloudArc. `make` alone prints the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup run worker test check e2e fix fuzz soak spec
+.PHONY: help setup run worker test check audit e2e fix fuzz soak spec
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -32,7 +32,13 @@ check: $(SETUP) ## judge format, lint, types, imports and contract; write nothin
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/test_contract.py
+	$(BIN)/python -m pytest -q tests/test_contract.py tests/test_requirements.py
+
+audit: ## look for known weaknesses in what is installed; needs PyPI itself
+	@$(PYTHON) -m venv build/audit
+	build/audit/bin/pip install --quiet --disable-pip-version-check 'pip-audit>=2.9'
+	build/audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.txt
+	build/audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements-dev.txt
 
 e2e: $(SETUP) ## try what needs other programs: php, curl, node, go, Redis over TLS
 	$(BIN)/python -m pytest -q tests/e2e

@@ -215,6 +215,10 @@ class Redis:
     def _time(self) -> int:
         return self._own_time() + self.ahead
 
+    async def ping(self) -> None:
+        """Ask for nothing. Raises Silent, ResponseError."""
+        await self._send("PING")
+
     async def _send(self, *command: str | int) -> Any:
         async with self.room:
             connection = self.connection
@@ -387,6 +391,20 @@ class Counters:
 
     def _doubt(self) -> None:
         self.doubtful = self.local.clock() + self.window
+
+    @property
+    def connected(self) -> bool:
+        """Whether calls are counted in Redis, as far as is known without asking it."""
+        return self.redis is None or self.redis.connection is not None
+
+    async def answer(self) -> bool:
+        """Whether Redis answers within its deadline; where there is none, nobody needs it. Never raises."""
+        try:
+            if self.redis is not None:
+                await self.redis.ping()
+        except (Silent, ResponseError):
+            return False
+        return True
 
     def _failed(self, error: Exception) -> None:
         self.failures += 1

@@ -212,6 +212,13 @@ WAITING = (
     .order_by(WEBHOOKS.c.id)
 )
 
+# What is in the air is not due before its claim runs out.
+BACKLOG = (
+    select(func.count().label("due"), func.min(TABLE.c.due_at).label("oldest"))
+    .join_from(TABLE, WEBHOOKS, WEBHOOKS.c.id == TABLE.c.webhook_id)
+    .where(_PENDING, TABLE.c.due_at <= NOW, or_(WEBHOOKS.c.active, TABLE.c.event_id.is_(None)))
+)
+
 _DUE = (
     select(TABLE.c.id)
     .join(WEBHOOKS, WEBHOOKS.c.id == TABLE.c.webhook_id)
@@ -352,6 +359,13 @@ async def recover(db: Connection, webhook_id: int, since: datetime, now: datetim
 async def waiting(db: Connection, now: datetime) -> list[Row]:
     """The webhooks that have a delivery due."""
     return await db.all(WAITING, now=now)
+
+
+async def backlog(db: Connection, now: datetime) -> tuple[int, float]:
+    """How many deliveries are due and not in the air, and for how many seconds the oldest has been."""
+    row = await db.one(BACKLOG, now=now)
+    assert row is not None
+    return row.due, (now - row.oldest).total_seconds() if row.oldest else 0.0
 
 
 async def claim(

@@ -20,6 +20,9 @@ from sqlalchemy.sql.elements import ClauseElement
 from persistence.database import Connection, Database, First, Prepared, Row, Transaction
 from persistence.errors import Busy, Duplicate, StartError, Unavailable
 
+CLOSE_SECONDS = 1
+"""How long connections to a server may take to end; it notices by itself that they have gone."""
+
 LOCK_SECONDS = 5
 """How long a statement waits for somebody else's lock before it is Unavailable."""
 
@@ -396,6 +399,14 @@ async def _give_back(pool: Any, raw: Any) -> None:
         await pool.release(raw, timeout=LOCK_SECONDS)
 
 
+async def _end(pool: Any) -> None:
+    """Close a pool, also one whose server does not answer."""
+    try:
+        await asyncio.wait_for(pool.close(), CLOSE_SECONDS)
+    except TimeoutError:
+        pool.terminate()
+
+
 class PostgreSQL(Database):
     """A server. Readers and writers have a pool each: writers may wait long for a row."""
 
@@ -435,11 +446,7 @@ class PostgreSQL(Database):
         )
 
     async def close(self) -> None:
-        for pool in (self.readers, self.writers):
-            try:
-                await asyncio.wait_for(pool.close(), 3)
-            except TimeoutError:
-                pool.terminate()
+        await asyncio.gather(_end(self.readers), _end(self.writers))
 
     def reading(self) -> Transaction:
         return PostgreSQLReading(self, self.readers)

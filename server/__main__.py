@@ -11,6 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
+from types import FrameType
 from typing import NoReturn, TypeVar
 
 import uvicorn
@@ -23,9 +24,10 @@ from persistence.database import Connection, Database
 from persistence.engines import connect
 from persistence.errors import Conflict, Refusal, StartError
 from persistence.sealing import Box
-from server import app, embedded, environment, logs
+from server import app, embedded, environment, logs, metrics
 from server.environment import SettingError, Settings
 from server.protocol import Protocol
+from server.stopping import CALLS_SECONDS, SIGNALS, set_alarm
 from webhooks.delivery import Worker
 
 
@@ -132,6 +134,7 @@ def serve(settings: Settings, options: argparse.Namespace) -> None:
         os.environ["CLOUDARC_REDIS_URL"] = url
         demo_data = _prepare_database(settings)
         listener = _listen(settings)
+        _check_metrics_ports(settings)
         _greet(settings, listener, demo_data=demo_data)
         _run(settings, listener)
 
@@ -158,7 +161,7 @@ def _run(settings: Settings, listener: socket.socket) -> None:
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=8,
+        timeout_graceful_shutdown=CALLS_SECONDS,
     )
     if settings.workers == 1:
         uvicorn.Server(config).run(sockets=[listener])
@@ -170,17 +173,30 @@ def _run(settings: Settings, listener: socket.socket) -> None:
 
 
 class Supervisor(Multiprocess):
-    """Knows whether it was asked to stop, or gave up."""
+    """Tells the workers at once that they are to stop, and knows whether it was asked to or gave up."""
 
     asked = False
 
-    def handle_int(self) -> None:
-        self.asked = True
-        super().handle_int()
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        for number in SIGNALS:
+            signal.signal(number, self._hear)
 
-    def handle_term(self) -> None:
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        # It may be asking a worker how it is, and would notice seconds later.
         self.asked = True
-        super().handle_term()
+        set_alarm()
+        for each in self.processes:
+            with suppress(ProcessLookupError):
+                if each.process.is_alive() and each.pid:
+                    os.kill(each.pid, signal.SIGTERM)
+        self.signal_queue.append(number)
+
+    def terminate_all(self) -> None:
+        # Else the kernel would take connections that nobody serves any more.
+        for each in self.sockets:
+            each.close()
+        super().terminate_all()
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -201,6 +217,21 @@ def _listen(settings: Settings) -> socket.socket:
         ) from error
     listener.set_inheritable(True)
     return listener
+
+
+def _check_metrics_ports(settings: Settings) -> None:
+    """The workers take them when they serve; whoever starts the server should hear now that they cannot."""
+    for port in settings.metrics_ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((metrics.HOST, port))
+                probe.listen()
+            except OSError as error:
+                raise SettingError(
+                    f"Cannot listen on {metrics.HOST}:{port} ({error.strerror}); "
+                    "stop what uses it, or choose another CLOUDARC_METRICS_PORT."
+                ) from error
 
 
 def _greet(settings: Settings, listener: socket.socket, *, demo_data: bool) -> None:
@@ -231,8 +262,13 @@ def work(settings: Settings, options: argparse.Namespace) -> None:
 
     async def deliver(database: Database) -> None:
         worker = Worker(database, box, private=settings.webhook_private_targets == "on")
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, worker.stop)
+
+        def stop() -> None:
+            set_alarm()
+            worker.stop()
+
+        for number in SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(number, stop)
         print("CloudArc delivers webhooks", flush=True)
         await worker.run()
 

@@ -2,8 +2,8 @@
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -27,8 +27,11 @@ from persistence.settings import NO_LIMITS, Values, Watched
 from server import environment, logs
 from server.edge import SAFETY, Edge
 from server.environment import Settings
+from server.health import Health, Probes
+from server.metrics import Metrics
 from server.pipeline import Clock, Pipeline
 from server.processes import end_worker_with_server
+from server.stopping import heard
 from server.subject import Subjects
 from server.transport import request_id
 from webhooks.delivery import Worker
@@ -62,31 +65,51 @@ def assemble(
     box: Box | None = None,
     private_targets: bool = False,
     worker: Worker | None = None,
+    health: Health | None = None,
+    metrics: Metrics | None = None,
+    metrics_ports: Sequence[int] = (),
 ) -> Edge:
     """The API over a database that is open, or that the lifespan opens; ``demo`` admits demo credentials.
 
     ``defaults`` are the settings that hold until the operator changes them. Without ``counters`` calls
     are counted in this process. Without ``box`` webhooks cannot be made. A ``worker`` delivers beside the
-    API for as long as that runs.
+    API for as long as that runs. A signal to end tells ``worker`` and ``health`` at once. ``metrics`` are
+    served on one of ``metrics_ports``.
     """
     counters = counters or Counters(None)
     own = {"defaults": defaults, "box": box, "private_targets": private_targets}
     watched = Watched(database, defaults)
 
+    def stop() -> None:
+        for each in (health, worker):
+            if each:
+                each.stop()
+
     @asynccontextmanager
-    async def lifespan(_: Any) -> AsyncIterator[None]:
+    async def running() -> AsyncIterator[None]:
         await database.open()
         watching = asyncio.create_task(watched.keep_fresh())
         try:
             await watched.refresh()
             await counters.open()
-            async with worker.working() if worker else nullcontext():
-                yield
+            yield
         finally:
             watching.cancel()
             await asyncio.wait([watching])
             await counters.close()
             await database.close()
+            logs.flush()
+
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            stack.enter_context(heard(stop))
+            await stack.enter_async_context(running())
+            if metrics:
+                await stack.enter_async_context(metrics.served(metrics_ports))
+            if worker:
+                await stack.enter_async_context(worker.working())
+            yield
 
     app = AsyncApp(
         "cloudarc",
@@ -111,6 +134,7 @@ def assemble(
         counters=counters,
         limit=lambda name: int(getattr(watched.values, name)),
         subjects=subjects,
+        metrics=metrics,
     )
 
 
@@ -147,16 +171,21 @@ def create(settings: Settings | None = None) -> ASGIApp:
     box = Box(environment.secret_key(settings))
     private_targets = settings.webhook_private_targets == "on"
     inline = settings.webhook_worker == "inline"
+    counters = Counters(settings.redis_url)
+    health = Health(database, counters)
     app: ASGIApp = assemble(
         database,
         document,
         demo=not settings.production,
         defaults=defaults,
-        counters=Counters(settings.redis_url),
+        counters=counters,
         subjects=Subjects(settings.trusted_proxies),
         box=box,
         private_targets=private_targets,
         worker=Worker(database, box, private=private_targets) if inline else None,
+        health=health,
+        metrics=Metrics(database, counters, now) if settings.metrics_ports else None,
+        metrics_ports=settings.metrics_ports,
     )
     if settings.cors_origins:
         app = CrossOrigin(
@@ -175,4 +204,4 @@ def create(settings: Settings | None = None) -> ASGIApp:
                 "X-Request-Id",
             ],
         )
-    return app
+    return Probes(app, health)

@@ -20,6 +20,7 @@ from persistence.errors import Unavailable
 from server import security
 from server.errors import Problem, as_problem, body_of, fault, invalid
 from server.logs import log_call
+from server.metrics import Metrics
 from server.pipeline import Clock, Match, Routes
 from server.subject import LIMITS, Subject, Subjects
 from server.transport import Call, Disconnected, Reply, header, request_id, send_reply
@@ -45,12 +46,14 @@ class Edge:
         counters: Counters | None = None,
         limit: Callable[[str], int] = lambda setting: 0,
         subjects: Subjects | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         """``limit`` answers the number of a setting; where it is 0, nothing is counted."""
         self.app = app
         self.counters = counters or Counters(None)
         self.limit = limit
         self.subjects = subjects or Subjects()
+        self.metrics = metrics
         self.demo = demo
         self.routes = routes
         self.database = database
@@ -84,6 +87,8 @@ class Edge:
             await send_reply(marked, self._refusal(problem, call, scope))
         finally:
             log_call(call, scope)
+            if self.metrics:
+                self.metrics.count(call, scope)
 
     async def _serve(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
         call.match = match = self.routes.match(scope.get("raw_path") or scope["path"].encode())

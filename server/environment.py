@@ -27,6 +27,8 @@ CHOICES = {
 RANGES = {
     "port": (0, 65_535),
     "workers": (1, 64),
+    # Each worker has a port of its own, this one or one above.
+    "metrics_port": (0, 65_535 - 63),
     "rate_limit_client": (0, 1_000_000),
     "rate_limit_admin": (0, 1_000_000),
     "rate_limit_anonymous": (0, 1_000_000),
@@ -45,6 +47,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8080
     workers: int = 1
+    metrics_port: int = 0
     rate_limit_client: int = 60
     rate_limit_admin: int = 60
     rate_limit_anonymous: int = 10
@@ -55,6 +58,11 @@ class Settings:
     webhook_worker: Literal["inline", "off"] = "inline"
     log_level: str = "info"
     log_format: Literal["text", "json"] = "text"
+
+    @property
+    def metrics_ports(self) -> range:
+        """The ports of which each worker takes one for its metrics; none where there are no metrics."""
+        return range(self.metrics_port, self.metrics_port + (self.workers if self.metrics_port else 0))
 
     @property
     def production(self) -> bool:

@@ -1,9 +1,15 @@
-"""One line for each request, without a token, a body or a query string."""
+"""One line for each request, without a token, a body or a query string.
+
+Lines are written by a thread, so that a stdout that takes none delays no call.
+"""
 
 import json
 import logging
-import sys
+import os
+import threading
 import time
+from queue import Empty, SimpleQueue
+from select import PIPE_BUF
 from typing import Any
 
 from starlette.types import Scope
@@ -41,12 +47,115 @@ class TextFormatter(logging.Formatter):
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
+STDOUT = 1
+
+QUEUED = 10_000
+"""How many lines may wait for stdout; those beyond are dropped and counted."""
+
+PAUSE = 0.01
+"""Seconds for which lines are gathered: to wake the thread for each of them would cost calls more."""
+
+FLUSH_SECONDS = 0.5
+
+
+class Writer(logging.Handler):
+    """Hands lines to a thread that writes them to a file descriptor, whole and in their order."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self.descriptor = descriptor
+        self.queue: SimpleQueue[str | threading.Event] = SimpleQueue()
+        self.dropped = 0
+        self.told = 0
+        # Nobody waits at the end for a thread that stdout keeps.
+        threading.Thread(target=self._run, name="log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue a line, or drop it."""
+        if self.queue.qsize() >= QUEUED:
+            self.dropped += 1
+            return
+        try:
+            self.queue.put(self.format(record))
+        except Exception:
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Wait until all lines so far are written, but not long."""
+        written = threading.Event()
+        self.queue.put(written)
+        written.wait(FLUSH_SECONDS)
+
+    def _run(self) -> None:
+        while True:
+            items = [self.queue.get()]
+            if not isinstance(items[0], threading.Event):
+                time.sleep(PAUSE)
+            for _ in range(QUEUED):
+                try:
+                    items.append(self.queue.get_nowait())
+                except Empty:
+                    break
+            self._write([each for each in items if isinstance(each, str)])
+            for each in items:
+                if isinstance(each, threading.Event):
+                    each.set()
+
+    def _write(self, lines: list[str]) -> None:
+        """Write lines in pieces that a pipe takes as one, as it is shared with other processes."""
+        if self.dropped > self.told:
+            lines.insert(0, self._line_of_drops())
+        piece, number = b"", 0
+        for line in lines:
+            encoded = line.encode(errors="backslashreplace") + b"\n"
+            if piece and len(piece) + len(encoded) > PIPE_BUF:
+                self._put(piece, number)
+                piece, number = b"", 0
+            piece, number = piece + encoded, number + 1
+        if piece:
+            self._put(piece, number)
+
+    def _put(self, piece: bytes, number: int) -> None:
+        try:
+            while piece:
+                piece = piece[os.write(self.descriptor, piece) :]
+        except OSError:
+            # The reader has gone, or the disk is full; neither is a reason to stop serving.
+            self.dropped += number
+
+    def _line_of_drops(self) -> str:
+        number, self.told = self.dropped - self.told, self.dropped
+        fields = {"fields": {"lines": number}}
+        record = logging.makeLogRecord(
+            {
+                "name": "cloudarc",
+                "levelno": logging.WARNING,
+                "levelname": "WARNING",
+                "msg": "dropped",
+                **fields,
+            }
+        )
+        return self.format(record)
+
+
+def dropped() -> int:
+    """How many lines stdout did not take."""
+    return sum(each.dropped for each in logging.getLogger().handlers if isinstance(each, Writer))
+
+
+def flush() -> None:
+    """Have written what was logged so far, if stdout takes it."""
+    for each in logging.getLogger().handlers:
+        each.flush()
+
+
 def set_up(settings: Settings) -> None:
     """Log to stdout, in the form and from the level that the settings name."""
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    # A process that starts another part of the server has one already.
+    writers = [each for each in root.handlers if isinstance(each, Writer)]
+    root.handlers[:] = writers or [Writer(STDOUT)]
+    root.handlers[0].setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
     root.setLevel(settings.log_level.upper())
     for noisy in ("alembic", "connexion", "asyncio", "uvicorn"):
         logging.getLogger(noisy).setLevel("WARNING")
@@ -56,11 +165,10 @@ def log_call(call: Call, scope: Scope) -> None:
     """Write the line of a request that has been answered."""
     if not access.isEnabledFor(logging.INFO):
         return
-    plan = call.match.plan(scope["method"]) if call.match else None
     fields = {
         "id": call.request_id,
         "caller": f"{call.caller.kind}:{call.caller.id}" if call.caller else "-",
-        "operation": plan.id if plan else "-",
+        "operation": call.operation(scope["method"]),
         "status": call.status,
         "ms": round((time.perf_counter() - call.started) * 1000, 1),
     }

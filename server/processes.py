@@ -39,7 +39,8 @@ def end_worker_with_server() -> None:
 @contextmanager
 def tidied(tidy: Callable[[], None]) -> Iterator[None]:
     """``tidy`` at the end of the context, and also before a signal ends this process."""
-    ending = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+    ending = [each for each in numbers if signal.getsignal(each) is signal.SIG_DFL]
 
     def handle_all_by(handler: signal.Handlers | Callable[[int, FrameType | None], None]) -> None:
         for each in ending:

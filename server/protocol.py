@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import resource
 import time
 from typing import Any
 
@@ -14,6 +15,16 @@ from server.transport import BROKEN, MAX_DROPPED, deadline, request_id
 
 MAX_HEAD = 64 * 1024
 """How many bytes the request line and the headers may have together."""
+
+KEPT_FREE = 200
+"""How many files are kept free for the database, Redis, receivers of webhooks and the server's own."""
+
+MAX_CONNECTIONS = 2000
+"""How many connections a process has, where the system lets it have as many files."""
+
+_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+if _files != resource.RLIM_INFINITY:
+    MAX_CONNECTIONS = max(10, min(MAX_CONNECTIONS, _files - KEPT_FREE))
 
 WRITE_SECONDS = 20.0
 """How long a caller may read nothing of an answer that waits for it."""
@@ -43,18 +54,44 @@ class Protocol(HttpToolsProtocol):
         self.watch: asyncio.TimerHandle | None = None
         self.without_upgrade: bytes | None = None
         self.stuck: asyncio.TimerHandle | None = None
+        self.idle_since = 0.0
 
     # --- the deadline ---
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self.idle_since = time.monotonic()
         self._start_watch()
+        if len(self.connections) > MAX_CONNECTIONS:
+            self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_watch()
         if self.stuck is not None:
             self.stuck.cancel()
         super().connection_lost(exc)
+
+    def _make_room(self) -> None:
+        """End the connection that has been without a request for longest, which HTTP allows at any time.
+
+        One whose request drips in counts as one without. Where all are being answered, this one is too many.
+        """
+        others = [each for each in self.connections if isinstance(each, Protocol) and each is not self]
+        idle = [each for each in others if each.idle]
+        if idle:
+            min(idle, key=lambda each: each.idle_since).transport.abort()
+        else:
+            headers = {"Retry-After": "1"}
+            self._refuse(Problem(503, "The service is busy; try again.", headers=headers))
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being answered; one that has not all come is none yet."""
+        return (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self.idle_since = time.monotonic()
 
     def _start_watch(self) -> None:
         self.reading_since, self.received = time.monotonic(), 0
@@ -237,6 +274,7 @@ class Protocol(HttpToolsProtocol):
             b"content-length: %d\r\n" % len(body),
             b"cache-control: no-store\r\n",
             b"x-content-type-options: nosniff\r\n",
+            *[f"{name.lower()}: {value}\r\n".encode() for name, value in problem.headers.items()],
             b"x-request-id: %s\r\n" % request_id(self.headers or ()).encode(),
             b"connection: close\r\n\r\n",
         ]

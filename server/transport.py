@@ -46,6 +46,11 @@ class Call:
     reading: bool = False
     status: int = 0
 
+    def operation(self, method: str) -> str:
+        """The operationId, or "-" where there is none."""
+        plan = self.match.plan(method) if self.match else None
+        return plan.id if plan else "-"
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:

@@ -1,5 +1,6 @@
 """What all tests share: a server over each database, and a checked client for each kind of caller."""
 
+import logging
 import os
 import secrets
 from collections.abc import Iterator
@@ -10,7 +11,19 @@ import pytest
 from tests.contract_client import Api
 from tests.postgres import running_postgres
 from tests.running import ADMIN, CLIENT, OTHER, Running, prepared, serving
+from tests.secrecy import listener
 from tests.valkey import running_valkey
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_secret_is_logged() -> Iterator[None]:
+    """Whatever the suite does: an error of the last test where any server logged a secret meanwhile."""
+    root, logger = logging.getLogger(), logging.getLogger("cloudarc")
+    root.addHandler(listener)
+    logger.setLevel(logging.INFO)
+    yield
+    root.removeHandler(listener)
+    assert listener.found == []
 
 
 @pytest.fixture(scope="session")

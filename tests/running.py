@@ -21,6 +21,7 @@ from persistence.sealing import Box
 from persistence.settings import NO_LIMITS, Values
 from server import app
 from server.edge import Edge
+from server.health import Health, Probes
 from server.protocol import Protocol
 from server.subject import Subjects
 
@@ -47,7 +48,8 @@ class Running:
         self.database = database
         self.edge = edge
         self.clock = clock
-        self.served = served or edge
+        self.health = Health(database, edge.counters)
+        self.served = served or Probes(edge, self.health)
         self.port = 0
         self.loop: asyncio.AbstractEventLoop | None = None
 

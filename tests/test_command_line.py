@@ -21,6 +21,7 @@ from server.environment import SettingError, read
 from tests.conftest import new_database
 from tests.contract_client import Api
 from tests.running import ADMIN, CLIENT
+from tests.secrecy import judge_output
 
 
 def environment(folder: Path, **settings: str) -> dict[str, str]:
@@ -61,6 +62,7 @@ def served(folder: Path, *arguments: str, **settings: str) -> Iterator[tuple[sub
             process.send_signal(signal.SIGINT)
         process.wait(20)
         if process.stdout:
+            judge_output(process.stdout.read())
             process.stdout.close()
 
 

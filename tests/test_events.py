@@ -409,12 +409,9 @@ async def read_on(database: Database, last: int) -> list[int]:
 
 
 class TestOrder:
-    def test_ids_are_in_the_order_of_commits_not_of_beginnings(
-        self, backend: str, run: Callable[[Work], Any]
-    ) -> None:
-        if backend == "sqlite":
-            pytest.skip("It has one writer at a time.")
-
+    # SQLite has one writer at a time.
+    @pytest.mark.parametrize("backend", ["postgresql"], indirect=True, scope="session")
+    def test_ids_are_in_the_order_of_commits_not_of_beginnings(self, run: Callable[[Work], Any]) -> None:
         async def work(database: Database) -> None:
             began, may_commit = asyncio.Event(), asyncio.Event()
             done: list[str] = []

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import new_database
-from tests.soak import webhooks
+from tests.soak import memory, webhooks
 from tests.soak.parts import Received
 from tests.soak.webhooks import Figure
 from webhooks import signing
@@ -30,6 +30,12 @@ class TestWebhooks:
 
     def test_what_a_killed_server_acknowledged_is_told(self, url: str, tmp_path: Path) -> None:
         holds(asyncio.run(webhooks.survive_the_servers_end(tmp_path, url, events=20)))
+
+
+class TestMemory:
+    def test_it_stays_flat(self, tmp_path: Path) -> None:
+        url = new_database("sqlite", tmp_path, None)
+        holds(asyncio.run(memory.stay_flat(tmp_path, url, warm=2000, requests=5000)))
 
 
 class TestTheJudge:

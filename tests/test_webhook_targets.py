@@ -343,13 +343,14 @@ class TestResolving:
             self.check()
         self.check(private=True)
 
-    def test_a_name_without_an_address_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_name_that_nobody_knows_yet_is_judged_when_it_is_called(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def fails(*_: Any, **__: Any) -> None:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
         monkeypatch.setattr(socket, "getaddrinfo", fails)
-        with pytest.raises(Refused, match="does not resolve"):
-            self.check()
+        self.check()
 
     def test_a_resolver_that_hangs_is_not_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
         over = threading.Event()
@@ -357,8 +358,7 @@ class TestResolving:
 
         async def work() -> None:
             try:
-                with pytest.raises(Refused, match="could not be looked up in time"):
-                    await resolve_check("https://hooks.example.com/", private=False, deadline=0.05)
+                await resolve_check("https://hooks.example.com/", private=False, deadline=0.05)
             finally:
                 over.set()
 

@@ -1,6 +1,7 @@
 """The database's history. ``upgrade`` brings a database to the newest state, ``pending`` looks."""
 
 import asyncio
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -8,10 +9,11 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, String, column, create_engine, event, select, table
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from persistence.database import Connection as Reading
 from persistence.errors import StartError
 
 LOCATION = Path(__file__).parent
@@ -44,6 +46,26 @@ def upgrade(url: str) -> None:
 def pending(url: str) -> bool:
     """Whether the database lacks migrations. Raises StartError."""
     return bool(_with_connection(url, _pending))
+
+
+VERSION = select(column("version_num", String)).select_from(table("alembic_version"))
+
+
+@cache
+def _revisions() -> tuple[str | None, frozenset[str]]:
+    """The newest revision, and all."""
+    scripts = ScriptDirectory.from_config(config())
+    return scripts.get_current_head(), frozenset(each.revision for each in scripts.walk_revisions())
+
+
+async def behind(db: Reading) -> bool:
+    """Whether an open database lacks migrations. Raises Unavailable.
+
+    One that a newer version has migrated lacks none, so that versions can be changed while they run.
+    """
+    row = await db.one(VERSION)
+    newest, known = _revisions()
+    return row is None or (row.version_num != newest and row.version_num in known)
 
 
 def _with_connection(url: str, work):  # type: ignore[no-untyped-def]

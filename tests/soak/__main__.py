@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.conftest import new_database
 from tests.postgres import running_postgres
-from tests.soak import webhooks
+from tests.soak import memory, webhooks
 from tests.soak.webhooks import Figure
 
 Scenario = Callable[[Path, str], Coroutine[Any, Any, list[Figure]]]
@@ -38,6 +38,7 @@ ON_SQLITE: dict[str, Scenario] = {
     "kill -9 of the server after its answer": lambda folder, url: webhooks.survive_the_servers_end(
         folder, url, events=200
     ),
+    "memory": lambda folder, url: memory.stay_flat(folder, url, warm=10_000, requests=100_000),
 }
 
 

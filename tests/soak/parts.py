@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from persistence import demo
+from tests.secrecy import judge_output
 
 ROOT = Path(__file__).parent.parent.parent
 SECRET_KEY = "a secret key that only soak runs know"
@@ -81,6 +82,8 @@ class Process:
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"{self.name} did not end within {seconds} s") from None
+        finally:
+            judge_output(self.output.read_text(errors="replace"))
 
 
 def until(done: Callable[[], Any], seconds: float, what: str) -> Any:

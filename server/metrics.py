@@ -1,0 +1,155 @@
+"""Numbers for Prometheus, on a port of their own that this machine alone can reach.
+
+Every process serves its own: an instance is a process, as Prometheus sees it, and what they have in
+common (the backlog of webhooks) each reads from the database.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import CancelledError
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from time import perf_counter
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from starlette.types import Scope
+
+from persistence import deliveries
+from persistence.counters import Counters
+from persistence.database import Database
+from persistence.errors import Unavailable
+from server import logs
+from server.transport import Call
+
+logger = logging.getLogger("cloudarc")
+
+HOST = "127.0.0.1"
+RETRY_SECONDS = 1.0
+BACKLOG_SECONDS = 1.0
+"""How long the backlog may take; it is left out where the database does not tell it."""
+
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Metrics:
+    """What one process counts."""
+
+    def __init__(self, database: Database, counters: Counters, clock: Callable[[], datetime]) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "cloudarc_requests",
+            "Requests that were answered, by operation and status; 499: the caller had gone.",
+            ["operation", "status"],
+            registry=self.registry,
+        )
+        self.latency = Histogram(
+            "cloudarc_request_seconds",
+            "Seconds from a request's headers to the end of its answer.",
+            ["operation"],
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        ProcessCollector(registry=self.registry)
+        self.state = State(database, counters, clock)
+        self.registry.register(self.state)
+        # The library looks children up under a lock; these are found without.
+        self.children: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+
+    def count(self, call: Call, scope: Scope) -> None:
+        """Count a request that has been answered."""
+        key = (call.operation(scope["method"]), call.status)
+        try:
+            requests, latency = self.children[key]
+        except KeyError:
+            requests = self.requests.labels(key[0], str(key[1]))
+            latency = self.latency.labels(key[0])
+            self.children[key] = (requests, latency)
+        requests.inc()
+        latency.observe(perf_counter() - call.started)
+
+    @asynccontextmanager
+    async def served(self, ports: Iterable[int]) -> AsyncIterator[None]:
+        """Serve on the first of the ports that is free, as long as the context lasts."""
+        self.state.loop = asyncio.get_running_loop()
+        serving = asyncio.create_task(self._serve(ports))
+        try:
+            yield
+        finally:
+            serving.cancel()
+            with suppress(asyncio.CancelledError):
+                await serving
+
+    async def _serve(self, ports: Iterable[int]) -> None:
+        # A worker that replaces another may start before that has let go of its port.
+        while (server := self._start(ports)) is None:
+            await asyncio.sleep(RETRY_SECONDS)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.to_thread(server.shutdown)
+            server.server_close()
+
+    def _start(self, ports: Iterable[int]) -> Any:
+        for port in ports:
+            with suppress(OSError):
+                server, _ = start_http_server(port, addr=HOST, registry=self.registry)
+                logger.info("metrics", extra={"fields": {"address": f"http://{HOST}:{port}/metrics"}})
+                return server
+        return None
+
+
+class State:
+    """What is looked up when Prometheus asks, in the thread that answers it."""
+
+    def __init__(self, database: Database, counters: Counters, clock: Callable[[], datetime]) -> None:
+        self.database = database
+        self.counters = counters
+        self.clock = clock
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: what there is shows when it is asked for."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """The state now."""
+        yield GaugeMetricFamily(
+            "cloudarc_limiter_degraded",
+            "1 while calls are counted in this process, since Redis does not answer.",
+            int(self.counters.degraded),
+        )
+        yield CounterMetricFamily(
+            "cloudarc_limiter_fallbacks",
+            "Calls that were counted in this process, since Redis did not answer.",
+            self.counters.failures,
+        )
+        yield CounterMetricFamily(
+            "cloudarc_log_lines_dropped",
+            "Log lines that were dropped, since stdout did not take them.",
+            logs.dropped(),
+        )
+        found = self._backlog()
+        if found is not None:
+            yield GaugeMetricFamily(
+                "cloudarc_webhook_deliveries_due", "Deliveries that are due and not in the air.", found[0]
+            )
+            yield GaugeMetricFamily(
+                "cloudarc_webhook_oldest_due_seconds", "For how long the oldest of them has been.", found[1]
+            )
+
+    def _backlog(self) -> tuple[int, float] | None:
+        if self.loop is None:
+            return None
+        looking = asyncio.run_coroutine_threadsafe(self._look(), self.loop)
+        try:
+            return looking.result(BACKLOG_SECONDS)
+        except (TimeoutError, CancelledError, Unavailable):
+            looking.cancel()
+            return None
+
+    async def _look(self) -> tuple[int, float]:
+        async with self.database.reading() as db:
+            return await deliveries.backlog(db, self.clock())
