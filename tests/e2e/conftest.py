@@ -69,3 +69,14 @@ def verify(request: pytest.FixtureRequest) -> Verify:
             return verifying(program("php", "php-cli"), str(RECIPES / "verify.php"))
         case _:
             return verifying(request.getfixturevalue("built"))
+
+
+@pytest.fixture(scope="session")
+def standard(tmp_path_factory: pytest.TempPathFactory) -> Verify:
+    """The npm package of Standard Webhooks, in the version and with the hashes of the lock file."""
+    folder = tmp_path_factory.mktemp("npm")
+    for name in ("package.json", "package-lock.json", "standardwebhooks.js"):
+        shutil.copy(Path(__file__).parent / name, folder)
+    install = [program("npm", "npm"), "ci", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"]
+    subprocess.run(install, cwd=folder, check=True, timeout=180)
+    return verifying(program("node", "nodejs"), str(folder / "standardwebhooks.js"))

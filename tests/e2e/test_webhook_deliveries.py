@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
+from standardwebhooks import Webhook as StandardWebhook
+from standardwebhooks import WebhookVerificationError
 
 from tests.e2e.recipes import Delivery, Verify
 from tests.postgres import free_port
@@ -43,6 +46,23 @@ class TestRealDeliveries:
     @pytest.mark.parametrize("way", ["headers", "body"])
     def test_every_recipe_verifies_them(self, real: list[Delivery], verify: Verify, way: str) -> None:
         assert [verify(each, way) for each in real] == [0, 0, 0]
+
+    def test_the_unmodified_libraries_of_standard_webhooks_verify_them(
+        self, real: list[Delivery], standard: Verify
+    ) -> None:
+        for each in real:
+            assert standard(each, "headers") == 0
+            headers = {
+                "webhook-id": each.id,
+                "webhook-timestamp": each.timestamp,
+                "webhook-signature": each.signature,
+            }
+            told = StandardWebhook(each.secret).verify(each.body, headers)
+            assert told["event"] in ("invoice.paid", "ticket.opened")
+            changed = replace(each, body=each.body.replace(b'"id":', b'"id" :'))
+            assert standard(changed, "headers") == 1
+            with pytest.raises(WebhookVerificationError):
+                StandardWebhook(each.secret).verify(changed.body, headers)
 
     @pytest.mark.parametrize("way", ["headers", "body"])
     def test_no_recipe_verifies_them_once_a_byte_is_another(

@@ -3,8 +3,6 @@
 import base64
 import hmac
 import re
-import shutil
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import program
-from tests.e2e.recipes import Delivery, Verify, verifying
+from tests.e2e.recipes import Delivery, Verify
 from webhooks import signing
 
 HERE = Path(__file__).parent
@@ -111,17 +108,6 @@ class TestRecipes:
         assert verify(rotated, "headers") == 0
         assert verify(replace(rotated, secret=OTHER), "headers") == 0
         assert verify(rotated, "body") == 0
-
-
-@pytest.fixture(scope="session")
-def standard(tmp_path_factory: pytest.TempPathFactory) -> Verify:
-    """The npm package of Standard Webhooks, in the version and with the hashes of the lock file."""
-    folder = tmp_path_factory.mktemp("npm")
-    for name in ("package.json", "package-lock.json", "standardwebhooks.js"):
-        shutil.copy(HERE / name, folder)
-    install = [program("npm", "npm"), "ci", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"]
-    subprocess.run(install, cwd=folder, check=True, timeout=180)
-    return verifying(program("node", "nodejs"), str(folder / "standardwebhooks.js"))
 
 
 class TestStandardWebhooksOfNpm:
