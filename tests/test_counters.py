@@ -5,7 +5,7 @@ import itertools
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from persistence.counters import DEADLINE, PREFIX, SCRIPT, SUBJECTS, Count, Counters, LocalLog
-from tests.valkey import Valkey, running_valkey
+from tests.valkey import Valkey, asked, running_valkey
 
 ROOT = Path(__file__).parent.parent
 SECOND = 1_000_000
@@ -63,7 +63,7 @@ class TestTheScript:
     """The script itself in a real Valkey; only its clock is ours."""
 
     @pytest.fixture
-    def hit(self, valkey: str) -> Callable[[str, int, int, int], list[int]]:
+    def hit(self, valkey: str) -> Iterator[Callable[..., list[int]]]:
         client = redis.Redis.from_url(valkey)
         script = client.register_script(SCRIPT.replace("redis.call('TIME')", "{ARGV[4], ARGV[5]}"))
 
@@ -73,7 +73,8 @@ class TestTheScript:
             assert clock == now
             return [admitted, remaining, wait]
 
-        return call
+        yield call
+        client.close()
 
     @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
@@ -188,7 +189,7 @@ class TestCounters:
     def test_no_key_lives_longer_than_its_window(self, valkey: str) -> None:
         subject = token_hex(8)
         run(valkey, lambda counters: counters.hit(subject, 3))
-        assert 60_000 < redis.Redis.from_url(valkey).pttl(PREFIX + subject) <= 61_000
+        assert 60_000 < asked(valkey, "PTTL", PREFIX + subject) <= 61_000
 
     def test_calls_that_are_refused_are_not_kept(self, valkey: str) -> None:
         subject = token_hex(8)
@@ -198,7 +199,7 @@ class TestCounters:
                 await counters.hit(subject, 3)
 
         run(valkey, work)
-        assert redis.Redis.from_url(valkey).llen(PREFIX + subject) == 3
+        assert asked(valkey, "LLEN", PREFIX + subject) == 3
 
     def test_whoever_sleeps_as_told_is_admitted(self, valkey: str) -> None:
         subject = token_hex(8)
@@ -349,7 +350,7 @@ class TestWhenRedisFails:
             while counters.degraded and time.monotonic() < until:
                 await counters.hit("another", 60)
                 await asyncio.sleep(0.02)
-            assert redis.Redis.from_url(own.url).llen(PREFIX + "one") == 0
+            assert asked(own.url, "LLEN", PREFIX + "one") == 0
 
         run(own.url, work)
 
@@ -407,7 +408,7 @@ class TestWhenRedisFails:
 
     def test_an_error_reply_is_counted_here_and_costs_the_others_nothing(self, own: Valkey) -> None:
         async def work(counters: Counters) -> None:
-            redis.Redis.from_url(own.url).set(PREFIX + "odd", "no list")
+            asked(own.url, "SET", PREFIX + "odd", "no list")
             counts = await asyncio.gather(*[counters.hit(name, 5) for name in ["odd", "even"] * 3])
             assert all(each.admitted for each in counts)
             assert counters.failures == 3
@@ -416,7 +417,7 @@ class TestWhenRedisFails:
 
     def test_flushed_scripts_are_sent_again(self, own: Valkey) -> None:
         async def work(counters: Counters) -> None:
-            redis.Redis.from_url(own.url).script_flush()
+            asked(own.url, "SCRIPT", "FLUSH")
             assert (await counters.hit("one", 5)).admitted
             assert counters.failures == 0
 

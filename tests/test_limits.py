@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 import pytest
-import redis
 
 from handlers import services
 from handlers.dialects import Views
@@ -16,7 +15,7 @@ from persistence.counters import Counters
 from persistence.settings import Values
 from tests.contract_client import check
 from tests.running import ADMIN, CLIENT, OTHER, Running, prepared, serving
-from tests.valkey import Valkey, running_valkey
+from tests.valkey import Valkey, asked, running_valkey
 
 Serve = Callable[..., Running]
 NAMES = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "RateLimit", "RateLimit-Policy")
@@ -32,7 +31,7 @@ def counter() -> Iterator[Valkey]:
 @pytest.fixture
 def serve(counter: Valkey, tmp_path: Path) -> Iterator[Serve]:
     """Starts a demo server with the limits that are given, counted from zero."""
-    redis.Redis.from_url(counter.url).flushall()
+    asked(counter.url, "FLUSHALL")
     with ExitStack() as stack:
 
         def start(

@@ -8,6 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import redis
 
 from server.embedded import ARGUMENTS, answers, program
 
@@ -71,3 +74,9 @@ def running_valkey(path: Path | None = None) -> Iterator[Valkey]:
     finally:
         valkey.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def asked(url: str, *command: str) -> Any:
+    """What a Redis answers to one command, on a connection that is closed after it."""
+    with redis.Redis.from_url(url) as client:
+        return client.execute_command(*command)

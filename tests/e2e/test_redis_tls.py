@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from tests.e2e.conftest import output, program
 from tests.postgres import free_port
 from tests.running import ADMIN
 from tests.test_command_line import served
+from tests.valkey import asked
 
 PASSWORD = "s3cret:/@%"
 QUOTED = "s3cret%3A%2F%40%25"
@@ -56,7 +58,7 @@ def port(authority: Path) -> Iterator[int]:
         deadline = time.monotonic() + 20
         while True:
             try:
-                _client(authority, port).ping()
+                _ask(authority, port, "PING")
                 break
             except redis.ConnectionError:
                 assert server.poll() is None and time.monotonic() < deadline
@@ -67,8 +69,8 @@ def port(authority: Path) -> Iterator[int]:
         server.wait(20)
 
 
-def _client(authority: Path, port: int) -> redis.Redis:
-    return redis.Redis.from_url(_url(authority / "redis.crt", port))
+def _ask(authority: Path, port: int, *command: str) -> Any:
+    return asked(_url(authority / "redis.crt", port), *command)
 
 
 def _url(certificate: Path, port: int) -> str:
@@ -84,9 +86,9 @@ class TestRedisOverTls:
         settings = {"REDIS_URL": _url(authority / "redis.crt", port)}
         with served(tmp_path / "one", **settings) as (_, base):
             assert call(base).headers["X-RateLimit-Remaining"] == "59"
-            (key,) = _client(authority, port).keys("cloudarc:*")
-            assert _client(authority, port).llen(key) == 1
-            assert 0 < _client(authority, port).pttl(key) <= 61_000
+            (key,) = _ask(authority, port, "KEYS", "cloudarc:*")
+            assert _ask(authority, port, "LLEN", key) == 1
+            assert 0 < _ask(authority, port, "PTTL", key) <= 61_000
         # Another server counts on where the first one ended.
         with served(tmp_path / "two", **settings) as (_, base):
             assert call(base).headers["X-RateLimit-Remaining"] == "58"
@@ -94,7 +96,7 @@ class TestRedisOverTls:
     def test_a_server_that_cannot_be_trusted_is_told_nothing(
         self, authority: Path, port: int, tmp_path: Path
     ) -> None:
-        _client(authority, port).flushall()
+        _ask(authority, port, "FLUSHALL")
         settings = {"REDIS_URL": _url(authority / "other.crt", port)}
         with served(tmp_path / "data", **settings) as (process, base):
             response = call(base)
@@ -104,4 +106,4 @@ class TestRedisOverTls:
             told = list(itertools.takewhile(lambda line: " request " not in line, process.stdout))
             (line,) = [line for line in told if "Redis" in line]
             assert "CLOUDARC_REDIS_URL" in line and "s3cret" not in line
-        assert _client(authority, port).keys("*") == []
+        assert _ask(authority, port, "KEYS", "*") == []
