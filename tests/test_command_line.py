@@ -136,7 +136,7 @@ class TestServe:
     def test_more_workers_serve_one_postgresql(self, tmp_path: Path, postgres: str) -> None:
         url = new_database("postgresql", tmp_path, postgres)
         with served(tmp_path, "--workers", "2", database_url=url) as (process, base):
-            with httpx.Client(transport=httpx.HTTPTransport(retries=50)) as http:
+            with httpx.Client(transport=httpx.HTTPTransport(retries=50), timeout=60) as http:
                 for _ in range(20):
                     assert (
                         http.get(
@@ -147,7 +147,7 @@ class TestServe:
             children = psutil.Process(process.pid).children(recursive=True)
             assert len(children) >= 2
         # Python's own helper process ends when it notices that its parent has.
-        assert not psutil.wait_procs(children, timeout=5)[1]
+        assert not psutil.wait_procs(children, timeout=20)[1]
 
     def test_a_port_in_use_is_one_line(self, tmp_path: Path) -> None:
         with socket.socket() as taken:

@@ -15,7 +15,7 @@ from tests.running import Running
 
 DialectName = Literal["client", "admin"]
 
-PATIENCE = 3.0
+PATIENCE = 4.5
 """How many seconds an answer may take that waits for nothing; it is below the server's own deadline."""
 
 CODES = {
