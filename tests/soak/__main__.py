@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.conftest import new_database
 from tests.postgres import running_postgres
-from tests.soak import memory, webhooks
+from tests.soak import faults, memory, webhooks
 from tests.soak.webhooks import Figure
 
 Scenario = Callable[[Path, str], Coroutine[Any, Any, list[Figure]]]
@@ -29,6 +29,22 @@ ON_POSTGRESQL: dict[str, Scenario] = {
     "an endpoint that hangs": lambda folder, url: webhooks.delay_nobody(folder, url, events=10_000),
     "answers that do not end": webhooks.end_bad_answers,
     "what a delivery costs": lambda folder, url: webhooks.cost_little(folder, url, events=5_000),
+    "writes, 20 × kill -9 of the server": lambda folder, url: faults.kill_the_server(folder, url, kills=20),
+    "writes, 10 × kill -9 of one of 2 workers": lambda folder, url: faults.kill_workers(
+        folder, url, kills=10
+    ),
+    "writes, 50 × the end of all backends": lambda folder, url: faults.end_backends(folder, url, times=50),
+    "writes, 5 × kill -9 of a backend": lambda folder, _: faults.kill_backends(folder, kills=5),
+    "writes, 3 × immediate stop of PostgreSQL": lambda folder, _: faults.restart_the_database(
+        folder, restarts=3
+    ),
+    "writes, 5 × kill -9 of Redis": lambda folder, url: faults.lose_redis(folder, url, times=5, killed=True),
+    "writes, 5 × Redis frozen": lambda folder, url: faults.lose_redis(folder, url, times=5, killed=False),
+    "writes, the clock an hour on": lambda folder, url: faults.shift_the_clock(folder, url, back=False),
+    "writes, the clock an hour back": lambda folder, url: faults.shift_the_clock(folder, url, back=True),
+    "writes, endpoints that hang, drip and reset": lambda folder, url: faults.receive_badly(
+        folder, url, writes=1_000
+    ),
 }
 
 ON_SQLITE: dict[str, Scenario] = {
@@ -38,6 +54,11 @@ ON_SQLITE: dict[str, Scenario] = {
     "kill -9 of the server after its answer": lambda folder, url: webhooks.survive_the_servers_end(
         folder, url, events=200
     ),
+    "writes, 20 × kill -9 of the server": lambda folder, url: faults.kill_the_server(folder, url, kills=20),
+    "writes, 5 × kill -9 of the worker": lambda folder, url: faults.kill_workers(
+        folder, url, kills=5, number=1
+    ),
+    "writes, 5 × a full disk": lambda folder, _: faults.fill_the_disk(folder, times=5),
     "memory": lambda folder, url: memory.stay_flat(folder, url, warm=10_000, requests=100_000),
 }
 
