@@ -192,8 +192,8 @@ def fuzz(
             *[option for each in chosen for option in ("--include-operation-id", each.id)],
             # Where no link leads from one of them to another, Schemathesis calls the last phase an error.
             *(() if outcome.links else ("--phases", ",".join(UNIT_PHASES))),
-            # They would tell that there are limits.
-            *(("--warnings", "off") if limited else ()),
+            # They would tell that there are limits, which what is fuzzed alone may switch on.
+            *(("--warnings", "off") if limited or {each.id for each in chosen} <= ALONE else ()),
         ]
         done = subprocess.run(
             command,

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -145,6 +145,17 @@ def database(folder: Path) -> str:
 OURS = "FROM deliveries WHERE webhook_id = (SELECT max(id) FROM webhooks)"
 
 
+def _hindered(processes: Iterable[psutil.Process], how: str) -> list[psutil.Process]:
+    """Those of PostgreSQL, which are killed or frozen now. Some of its processes come and go."""
+    servers = []
+    for each in processes:
+        with suppress(psutil.NoSuchProcess):
+            if each.name() == "postgres":
+                each.kill() if how == "gone" else each.suspend()
+                servers.append(each)
+    return servers
+
+
 class TestServe:
     @pytest.mark.parametrize("number", SIGNALS)
     def test_it_ends_though_callers_stay(self, tmp_path: Path, number: signal.Signals) -> None:
@@ -233,7 +244,7 @@ class TestServe:
             fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
             with httpx.Client() as http:
                 for _ in range(300):
-                    assert http.get(f"{base}/status", timeout=2).status_code == 200
+                    assert http.get(f"{base}/status", timeout=15).status_code == 200
             assert ends(process) < 5
 
     def test_what_was_logged_is_written_before_the_end(self, tmp_path: Path) -> None:
@@ -269,15 +280,9 @@ class TestPostgreSQL:
                 assert httpx.get(f"{base}/services", headers=headers).status_code == 200
                 ready = base.removesuffix("/api/v1") + "/readyz"
                 assert httpx.get(ready).json()["components"] == {"database": "ok", "redis": "degraded"}
-                servers = [
-                    each
-                    for each in set(psutil.Process().children(recursive=True)) - mine
-                    if each.name() == "postgres"
-                ]
-                for each in servers:
-                    each.kill() if how == "gone" else each.suspend()
+                servers = _hindered(set(psutil.Process().children(recursive=True)) - mine, how)
                 try:
-                    until(lambda: httpx.get(ready, timeout=1.2).status_code == 503, 4)
+                    until(lambda: httpx.get(ready, timeout=5).status_code == 503, 10)
                     components = httpx.get(ready).json()["components"]
                     assert components == {"database": "unavailable", "redis": "degraded"}
                     # A call that waits for the database is in flight.
@@ -341,13 +346,7 @@ class TestWorker:
             command(tmp_path, "migrate", database_url=url)
             with working(tmp_path, database_url=url) as process:
                 found = set(psutil.Process().children(recursive=True)) - mine
-                servers = []
-                for each in found:
-                    # Some of its processes come and go.
-                    with suppress(psutil.NoSuchProcess):
-                        if each.name() == "postgres":
-                            each.kill() if how == "gone" else each.suspend()
-                            servers.append(each)
+                servers = _hindered(found, how)
                 try:
                     assert ends(process) < LIMIT
                 finally:
