@@ -235,10 +235,10 @@ class Redis:
         self.tasks[name] = self.loop.create_task(work)
 
     async def _connect(self) -> None:
-        connection: AbstractConnection = self.pool.make_connection()  # type: ignore[no-untyped-call]
+        connection: AbstractConnection = self.pool.make_connection()  # type: ignore[no-untyped-call]  # untyped there
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                await connection.connect()  # type: ignore[no-untyped-call]
+                await connection.connect()  # type: ignore[no-untyped-call]  # untyped there
                 await connection.send_command("SCRIPT", "LOAD", SCRIPT, check_health=False)
                 await connection.read_response()
             # A server that hangs takes connections too, and one that is slow is none.
