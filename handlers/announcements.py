@@ -1,16 +1,18 @@
-"""Announcements (CloudBill, "GET /api/v1/announcements")."""
+"""Announcements (CloudBill, "GET /api/v1/announcements"); writing them stands in neither document."""
 
 from datetime import datetime
+from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import Answer, Body, ClientDialect, Views
+from handlers.dialects import AdminDialect, Answer, Body, ClientDialect, Views, deleted, instant, versions
 from persistence import announcements
-from persistence.database import Connection, Page, Row
+from persistence.database import Connection, Row
+from persistence.listing import Page
 
 NEWEST = 20
 
 
-def _view(row: Row) -> Body:
+def _client_view(row: Row) -> Body:
     return {
         "id": row.id,
         "title": row.title,
@@ -19,10 +21,56 @@ def _view(row: Row) -> Body:
     }
 
 
-VIEWS = Views(client=_view, admin=_view)
+def _admin_view(row: Row) -> Body:
+    return {
+        "id": row.id,
+        "title": row.title,
+        "content": row.content,
+        "published_at": AdminDialect.instant(row.published_at) if row.published_at else None,
+    }
 
 
-async def list_announcements(user: Caller, db: Connection, now: datetime) -> Answer:
-    """The newest published ones."""
-    rows = await announcements.published(db, now=now, limit=NEWEST)
-    return user.dialect.complete(VIEWS, Page(rows, 1, NEWEST, len(rows), False), "/announcements")
+VIEWS = Views(client=_client_view, admin=_admin_view)
+DELETED = Views(client=deleted, admin=deleted)
+
+
+def _columns(body: dict[str, Any]) -> dict[str, Any]:
+    """The columns that a body names."""
+    return {name: instant(value) if name == "published_at" else value for name, value in body.items()}
+
+
+async def list_announcements(
+    user: Caller, db: Connection, now: datetime, page: int = 1, limit: int = 20, after: int | None = None
+) -> Answer:
+    """The newest published ones; to an operator a page of all."""
+    if user.owner is None:
+        found = await announcements.page(db, page=page, limit=limit, after=after)
+    else:
+        rows = await announcements.published(db, now=now, limit=NEWEST)
+        found = Page(rows, 1, NEWEST, len(rows), False)
+    return user.dialect.complete(VIEWS, found, "/announcements")
+
+
+async def get_announcement(id: int, user: Caller, db: Connection) -> Answer:
+    """One announcement, also one that is a draft."""
+    return user.dialect.item(VIEWS, await announcements.get(db, id))
+
+
+async def create_announcement(body: dict[str, Any], user: Caller, db: Connection) -> Answer:
+    """Write an announcement, which is a draft unless it says from when on it is published."""
+    values = {"published_at": None} | _columns(body)
+    return user.dialect.created(VIEWS, await announcements.create(db, values))
+
+
+async def update_announcement(
+    id: int, body: dict[str, Any], user: Caller, db: Connection, if_match: str | None = None
+) -> Answer:
+    """Change the members that the body names."""
+    changed = await announcements.update(db, id, _columns(body), versions(if_match))
+    return user.dialect.item(VIEWS, changed)
+
+
+async def delete_announcement(id: int, user: Caller, db: Connection, if_match: str | None = None) -> Answer:
+    """Delete an announcement."""
+    await announcements.delete(db, id, versions(if_match))
+    return user.dialect.item(DELETED, id)

@@ -44,5 +44,5 @@ async def create_api_key(body: dict[str, Any], user: Caller, db: Connection, now
 
 async def revoke_api_key(id: int, user: Caller, db: Connection, now: datetime) -> Answer:
     """Make a key dead."""
-    await api_keys.revoke(db, id, user.id, now)
+    await api_keys.revoke(db, id, user.key_id, now)
     return user.dialect.item(REVOKED, id)

@@ -7,12 +7,14 @@ from handlers.dialects import AdminDialect, ClientDialect, Dialect
 from persistence.errors import Forbidden
 
 Kind = Literal["client", "admin"]
+Actor = Literal["client", "api_key", "operator"]
 
 
 @dataclass(frozen=True)
 class Caller:
-    """A live credential: a client's token, or an operator's key with its scopes.
+    """A live credential: a client's token, an operator's key with its scopes, or an operator of the panel.
 
+    ``id`` is the token's, the key's or the operator's.
     ``owner`` is the id of the client whose data the caller may see, None for an operator, who sees
     everyone's.
     """
@@ -22,14 +24,30 @@ class Caller:
     owner: int | None = None
     scopes: frozenset[str] = field(default_factory=frozenset)
     dialect: type[Dialect] = AdminDialect
+    actor: Actor = "api_key"
 
     @classmethod
     def client(cls, token_id: int, client_id: int) -> "Caller":
-        return cls(token_id, "client", owner=client_id, dialect=ClientDialect)
+        return cls(token_id, "client", owner=client_id, dialect=ClientDialect, actor="client")
 
     @classmethod
     def admin(cls, key_id: int, scopes: str) -> "Caller":
         return cls(key_id, "admin", scopes=frozenset(scopes.split()))
+
+    @classmethod
+    def operator(cls, operator_id: int) -> "Caller":
+        """Somebody who has signed in to the panel and may do everything."""
+        return cls(operator_id, "admin", scopes=frozenset({"*"}), actor="operator")
+
+    @property
+    def actor_id(self) -> int:
+        """Who it is among its kind of actors, whatever its token: the id of a client, a key, an operator."""
+        return self.owner or self.id
+
+    @property
+    def key_id(self) -> int | None:
+        """The id of the API key, if it is one."""
+        return self.id if self.actor == "api_key" else None
 
     @property
     def own(self) -> int:

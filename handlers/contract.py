@@ -2,11 +2,13 @@
 
 import base64
 import hashlib
+import json
 from functools import cache
+from html import escape
 from importlib.resources import files
 from pathlib import Path
 
-from openapi.contract import Audience, Rendition, published
+from openapi.contract import Audience, Rendition, Version, bundle, published, webhooks
 
 Document = tuple[Rendition, int]
 
@@ -20,15 +22,51 @@ PAGE = """<!doctype html>
 <title>{title}</title>
 <link rel="icon" href="data:,">
 <style>{style}
-body {{ margin: 0 }}</style>
+{own}</style>
 </head>
 <body>
+<header><h1>{title}</h1></header>
 <main id="docs">The contract is being loaded. It can also be read as <a href="openapi.json">JSON</a>
 or <a href="openapi.yaml">YAML</a>.</main>
+<section class="webhooks" aria-labelledby="webhooks">
+<h2 id="webhooks">Webhooks</h2>
+<p>What the operator's webhooks are sent, signed, as a POST of JSON. The contract has them under
+<code>x-webhooks</code>.</p>
+{webhooks}</section>
 <script>{script}</script>
 <script>{start}</script>
 </body>
 </html>
+"""
+
+# Swagger UI has no dark colours, so its light ones are turned around; some of those are too pale to be read.
+OWN = """
+body { margin: 0; background: #fff; color: #3b4151; font: 1rem/1.5 sans-serif }
+h1 { font-size: 1.25rem; margin: 0; padding: 10px 20px }
+.webhooks { max-width: 1460px; margin: 0 auto; padding: 0 20px 40px; box-sizing: border-box }
+.webhooks details { border: 1px solid #888; border-radius: 4px; margin: 0 0 10px; padding: 8px 12px }
+.webhooks summary { cursor: pointer; overflow-wrap: anywhere }
+.webhooks pre { overflow-x: auto; white-space: pre-wrap; overflow-wrap: anywhere }
+.swagger-ui .info .title small { background: #5f6675 }
+.swagger-ui .info .title small.version-stamp { background: #4a7300 }
+.swagger-ui .info a, .swagger-ui a.link { color: #1d5fb0 }
+.swagger-ui .opblock.opblock-get .opblock-summary-method { background: #1d5fb0 }
+.swagger-ui .opblock.opblock-post .opblock-summary-method { background: #1f7048 }
+.swagger-ui .opblock.opblock-put .opblock-summary-method { background: #985300 }
+.swagger-ui .opblock.opblock-delete .opblock-summary-method { background: #b92626 }
+.swagger-ui .btn.authorize { color: #1f7048; border-color: #1f7048 }
+@media (prefers-color-scheme: dark) {
+  body { background: #1a1d22; color: #d8dce3 }
+  #docs { background: #fff; filter: invert(90%) hue-rotate(180deg) }
+  #docs .topbar { filter: invert(100%) hue-rotate(180deg) }
+}
+"""
+
+WEBHOOK = """<details>
+<summary><code>{event}</code>: {summary}</summary>
+<p>{description}</p>
+<pre tabindex="0"><code>{example}</code></pre>
+</details>
 """
 
 START = """
@@ -45,6 +83,11 @@ SwaggerUIBundle({
   deepLinking: true,
   persistAuthorization: false,
   defaultModelsExpandDepth: 0,
+  // What screen readers miss: a name, and buttons that hold no links. The button itself writes the address.
+  onComplete() {
+    document.querySelector("#servers")?.setAttribute("aria-label", "Server");
+    document.querySelectorAll("#docs button a").forEach((each) => each.removeAttribute("href"));
+  },
 });
 """
 
@@ -58,7 +101,7 @@ def docs_page() -> Rendition:
     style = (static / "swagger-ui.css").read_text(encoding="utf-8")
     if "</script" in script.lower():
         raise RuntimeError("swagger-ui-py: its scripts cannot stand inside a page")
-    page = PAGE.format(title=TITLE, style=style, script=script, start=START)
+    page = PAGE.format(title=TITLE, style=style, own=OWN, webhooks=_webhooks(), script=script, start=START)
     policy = (
         f"default-src 'none'; script-src {_hash(script)} {_hash(START)}; style-src 'unsafe-inline'; "
         "img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; "
@@ -67,18 +110,33 @@ def docs_page() -> Rendition:
     return Rendition.of(page.encode(), {"Content-Security-Policy": policy})
 
 
+def _webhooks() -> str:
+    """The events, which Swagger UI does not show."""
+    parts = []
+    for each in webhooks(bundle()):
+        example = each.spec["requestBody"]["content"]["application/json"]["example"]
+        texts = {
+            "event": each.path,
+            "summary": each.spec["summary"],
+            "description": each.spec["description"].replace("`", ""),
+            "example": json.dumps(example, indent=2, ensure_ascii=False),
+        }
+        parts.append(WEBHOOK.format_map({name: escape(text) for name, text in texts.items()}))
+    return "".join(parts)
+
+
 def _hash(script: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-async def show_openapi_json(audience: Audience | None = None) -> Document:
+async def show_openapi_json(audience: Audience | None = None, version: Version = "3.0") -> Document:
     """The contract as JSON."""
-    return published("json", audience), 200
+    return published("json", audience, version), 200
 
 
-async def show_openapi_yaml(audience: Audience | None = None) -> Document:
+async def show_openapi_yaml(audience: Audience | None = None, version: Version = "3.0") -> Document:
     """The contract as YAML."""
-    return published("yaml", audience), 200
+    return published("yaml", audience, version), 200
 
 
 async def show_docs() -> Document:

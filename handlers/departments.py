@@ -23,6 +23,11 @@ async def list_departments(
     return user.dialect.complete(VIEWS, found, "/departments")
 
 
+async def get_department(id: int, user: Caller, db: Connection) -> Answer:
+    """One department, also one that is inactive."""
+    return user.dialect.item(VIEWS, await departments.get(db, id))
+
+
 async def create_department(body: dict[str, Any], user: Caller, db: Connection) -> Answer:
     """Add a department."""
     return user.dialect.created(VIEWS, await departments.create(db, {"status": "active"} | body))

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
-from persistence.database import Page
+from persistence.listing import Page
 
 Body = dict[str, Any]
 Answer = tuple[Body, int] | tuple[Body, int, dict[str, str]]
@@ -81,7 +81,7 @@ class ClientDialect(Dialect):
 
     @classmethod
     def instant(cls, value: datetime) -> str:
-        return f"{value:%Y-%m-%d %H:%M:%S}"
+        return value.isoformat(" ")[:19]
 
     @classmethod
     def item(cls, views: Views, *found: Any) -> Answer:
@@ -114,7 +114,7 @@ class AdminDialect(Dialect):
 
     @classmethod
     def instant(cls, value: datetime) -> str:
-        return f"{value:%Y-%m-%dT%H:%M:%SZ}"
+        return f"{value.isoformat()[:19]}Z"
 
     @classmethod
     def item(cls, views: Views, *found: Any) -> Answer:
@@ -205,6 +205,8 @@ def _place(page: Page) -> Body:
 def _link(page: Page, path: str, filters: dict[str, Any]) -> dict[str, str]:
     if not page.more:
         return {}
-    query = {name: value for name, value in filters.items() if value is not None}
-    query |= {"limit": page.limit, "after": page.rows[-1].id}
-    return {"Link": f'<{BASE_PATH}{path}?{urlencode(query)}>; rel="next"'}
+    given = {name: value for name, value in filters.items() if value is not None}
+    query = f"limit={page.limit}&after={page.rows[-1].id}"
+    if given:
+        query = f"{urlencode(given)}&{query}"
+    return {"Link": f'<{BASE_PATH}{path}?{query}>; rel="next"'}

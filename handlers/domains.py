@@ -1,12 +1,15 @@
-"""Domains (CloudBill, "GET /api/v1/domains")."""
+"""Domains (CloudBill, "GET /api/v1/domains"); keeping them stands in neither document."""
+
+from datetime import datetime
+from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import COMPLETE, Answer, Body, ClientDialect, Views
+from handlers.dialects import AdminDialect, Answer, Body, ClientDialect, Views, deleted, instant, versions
 from persistence import domains
 from persistence.database import Connection, Row
 
 
-def _view(row: Row) -> Body:
+def _client_view(row: Row) -> Body:
     return {
         "id": row.id,
         "domain": row.domain,
@@ -16,10 +19,61 @@ def _view(row: Row) -> Body:
     }
 
 
-VIEWS = Views(client=_view, admin=_view)
+def _admin_view(row: Row) -> Body:
+    return {
+        "id": row.id,
+        "client_id": row.client_id,
+        "domain": row.domain,
+        "status": row.status,
+        "registered_at": AdminDialect.instant(row.registered_at),
+        "expires_at": AdminDialect.instant(row.expires_at),
+    }
 
 
-async def list_domains(user: Caller, db: Connection) -> Answer:
-    """All domains of the client."""
-    found = await domains.page(db, client_id=user.own, limit=COMPLETE)
-    return user.dialect.complete(VIEWS, found, "/domains")
+VIEWS = Views(client=_client_view, admin=_admin_view)
+DELETED = Views(client=deleted, admin=deleted)
+
+
+def _columns(body: dict[str, Any]) -> dict[str, Any]:
+    """The columns that a body names."""
+    return {name: instant(value) if name.endswith("_at") else value for name, value in body.items()}
+
+
+async def list_domains(
+    user: Caller,
+    db: Connection,
+    client_id: int | None = None,
+    status: str | None = None,
+    page: int = 1,
+    limit: int = 20,
+    after: int | None = None,
+) -> Answer:
+    """All domains of the client, or a page of everyone's."""
+    where = {"client_id": client_id, "status": status} | user.ownership
+    found = await domains.page(db, page=page, limit=user.dialect.whole(limit), after=after, **where)
+    return user.dialect.complete(VIEWS, found, "/domains", **where)
+
+
+async def get_domain(id: int, user: Caller, db: Connection) -> Answer:
+    """One domain."""
+    return user.dialect.item(VIEWS, await domains.get(db, id))
+
+
+async def create_domain(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> Answer:
+    """Add a domain of a client, by default one that is registered now and active."""
+    values = {"status": "active", "registered_at": now} | _columns(body)
+    return user.dialect.created(VIEWS, await domains.create(db, values))
+
+
+async def update_domain(
+    id: int, body: dict[str, Any], user: Caller, db: Connection, if_match: str | None = None
+) -> Answer:
+    """Change the members that the body names."""
+    changed = await domains.update(db, id, _columns(body), versions(if_match))
+    return user.dialect.item(VIEWS, changed)
+
+
+async def delete_domain(id: int, user: Caller, db: Connection, if_match: str | None = None) -> Answer:
+    """Take a domain out of the books."""
+    await domains.delete(db, id, versions(if_match))
+    return user.dialect.item(DELETED, id)

@@ -67,7 +67,7 @@ async def get_invoice(id: int, user: Caller, db: Connection, now: datetime) -> A
 
 async def create_invoice(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> Answer:
     """Make an unpaid invoice over the exact sum of its lines."""
-    lines = [(line["description"], amount(line["amount"])) for line in body["items"]]
+    lines = [invoices.Line(line["description"], amount(line["amount"])) for line in body["items"]]
     due = date.fromisoformat(body["due_date"])
     made = await invoices.create(db, client_id=body["client_id"], due_date=due, lines=lines, now=now)
     await outbox.record(db, "invoice.created", _row(made[0], AdminDialect), now)

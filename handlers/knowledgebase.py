@@ -1,7 +1,9 @@
-"""The knowledgebase (CloudBill, "GET /api/v1/knowledgebase")."""
+"""The knowledgebase (CloudBill, "GET /api/v1/knowledgebase"); writing it stands in neither document."""
+
+from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import Answer, Body, Views
+from handlers.dialects import Answer, Body, Views, deleted, versions
 from persistence import knowledgebase
 from persistence.database import Connection, Row
 
@@ -11,6 +13,7 @@ def _view(row: Row) -> Body:
 
 
 VIEWS = Views(client=_view, admin=_view)
+DELETED = Views(client=deleted, admin=deleted)
 
 
 async def search_knowledgebase(
@@ -25,3 +28,26 @@ async def search_knowledgebase(
     """A page of articles, the best match first."""
     found = await knowledgebase.page(db, q=q, category=category, page=page, limit=limit, after=after)
     return user.dialect.page(VIEWS, found, "/knowledgebase", q=q, category=category)
+
+
+async def get_article(id: int, user: Caller, db: Connection) -> Answer:
+    """One article."""
+    return user.dialect.item(VIEWS, await knowledgebase.get(db, id))
+
+
+async def create_article(body: dict[str, Any], user: Caller, db: Connection) -> Answer:
+    """Write an article."""
+    return user.dialect.created(VIEWS, await knowledgebase.create(db, body))
+
+
+async def update_article(
+    id: int, body: dict[str, Any], user: Caller, db: Connection, if_match: str | None = None
+) -> Answer:
+    """Change the members that the body names."""
+    return user.dialect.item(VIEWS, await knowledgebase.update(db, id, body, versions(if_match)))
+
+
+async def delete_article(id: int, user: Caller, db: Connection, if_match: str | None = None) -> Answer:
+    """Delete an article."""
+    await knowledgebase.delete(db, id, versions(if_match))
+    return user.dialect.item(DELETED, id)

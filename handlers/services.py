@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import AdminDialect, Answer, Body, ClientDialect, Views, day
+from handlers.dialects import AdminDialect, Answer, Body, ClientDialect, Dialect, Views, day
 from persistence import services
 from persistence.database import Connection, Row
 from webhooks import outbox
@@ -20,7 +20,7 @@ def _row(row: Row) -> Body:
     }
 
 
-def _client(row: Row) -> Body:
+def _item(row: Row, dialect: type[Dialect]) -> Body:
     return {
         "id": row.id,
         "client_id": row.client_id,
@@ -32,18 +32,17 @@ def _client(row: Row) -> Body:
         "billing_cycle": row.billing_cycle,
         "next_due_date": day(row.next_due_date),
         "suspend_reason": row.suspend_reason,
-        "created_at": ClientDialect.instant(row.created_at),
+        "created_at": dialect.instant(row.created_at),
     }
 
 
 def _admin(row: Row) -> Body:
-    return _client(row) | {
-        "server_id": row.server_id,
-        "created_at": AdminDialect.instant(row.created_at),
-    }
+    body = _item(row, AdminDialect)
+    body["server_id"] = row.server_id
+    return body
 
 
-VIEWS = Views(client=_client, client_row=_row, admin=_admin)
+VIEWS = Views(client=lambda row: _item(row, ClientDialect), client_row=_row, admin=_admin)
 
 
 async def list_services(

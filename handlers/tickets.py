@@ -100,10 +100,9 @@ async def create_ticket(body: dict[str, Any], user: Caller, db: Connection, now:
     """Open a ticket; each dialect has its own body and its own answer."""
     values = {"priority": PRIORITIES[body.get("priority_id", 2)]} | body | user.ownership
     values.pop("priority_id", None)
-    id = await tickets.create(db, **values, now=now, number=number)
-    ticket, replies = await tickets.get(db, id, user.owner)
+    ticket = await tickets.create(db, **values, now=now, number=number)
     await outbox.record(db, "ticket.opened", _told(ticket), now)
-    return user.dialect.created(OPENED, ticket, replies)
+    return user.dialect.created(OPENED, ticket, [])
 
 
 async def reply_to_ticket(

@@ -1,12 +1,19 @@
 """The contract as one document: loaded, bundled, projected to one audience, and listed.
 
 Everything here is a pure function of the files beside this module: no HTTP, no database. A document
-is a plain dict in the shape of OpenAPI 3.0.3. What the files may use beyond OpenAPI:
+is a plain dict in the shape of OpenAPI 3.0.3; ``modernise`` says the same in 3.1. What the files may
+use beyond OpenAPI:
 
 - ``x-dialect`` on a schema, parameter, response, example, link or security scheme: only that
   audience meets it. A ``oneOf`` whose branches all carry it is a choice by the caller, not by the data.
 - ``x-scope`` on an operation: the scope that an API key needs for it.
+- ``x-ends-credentials`` on an operation: tokens or keys are dead after it, which all must know.
 - ``x-expects`` on a schema: the end of the sentence "The amount field must be …".
+- ``x-request-body`` on a link: its ``requestBody``. OpenAPI lets that be an object; the parser of the most
+  used generator admits nothing but a string, and refuses the whole document.
+- ``x-may-grow`` on an enum or a ``oneOf``: values may be added without breaking the contract.
+- ``x-deprecated`` and ``x-sunset`` on an operation with ``deprecated: true``: the dates from which it is so,
+  and on which it ends; ``x-deprecated-answer`` in the root: the headers that tell of them on its answers.
 - ``x-every-answer`` in the root: the headers that every answer has.
 - ``x-webhooks`` in the root: what is sent to others, as OpenAPI 3.1 has it in ``webhooks``.
 """
@@ -16,6 +23,8 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, time
+from email.utils import format_datetime
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -23,10 +32,13 @@ from typing import Any, Literal
 import yaml
 
 Audience = Literal["client", "admin"]
+Version = Literal["3.0", "3.1"]
+Form = Literal["json", "yaml"]
 Document = dict[str, Any]
 Node = Any
 
 AUDIENCES: tuple[Audience, ...] = ("client", "admin")
+VERSIONS: tuple[Version, ...] = ("3.0", "3.1")
 METHODS = ("get", "put", "post", "delete")
 
 ROOT = Path(__file__).parent
@@ -59,6 +71,18 @@ class Operation:
     @property
     def scope(self) -> str | None:
         return self.spec.get("x-scope")
+
+    @property
+    def farewell(self) -> dict[str, str]:
+        """The headers of a deprecated operation: since when it is so (RFC 9745), when it ends (RFC 8594)."""
+        if not self.spec.get("deprecated"):
+            return {}
+        since, end = (_midnight(self.spec[key]) for key in ("x-deprecated", "x-sunset"))
+        return {"Deprecation": f"@{since.timestamp():.0f}", "Sunset": format_datetime(end, usegmt=True)}
+
+
+def _midnight(date: str) -> datetime:
+    return datetime.combine(datetime.strptime(date, "%Y-%m-%d"), time(), UTC)
 
 
 @cache
@@ -123,6 +147,7 @@ def bundle() -> Document:
     document = bundler.resolve(root, file)
     document["components"] = {**bundler.components, **document["components"]}
     _head(document, document.pop("x-every-answer"))
+    _bid_farewell(document, document.pop("x-deprecated-answer"))
     _illustrate(document)
     for operation in operations(document):
         _tighten(document, operation)
@@ -144,7 +169,8 @@ def operations(document: Document) -> Iterator[Operation]:
 
 def webhooks(document: Document) -> Iterator[Operation]:
     """Every event that operators are told of, as an operation of its receiver; the path is its name."""
-    for event, item in document.get("x-webhooks", {}).items():
+    events = document.get("webhooks") or document.get("x-webhooks", {})
+    for event, item in events.items():
         yield Operation(item["post"]["operationId"], "post", event, item["post"], frozenset({"admin"}))
 
 
@@ -165,6 +191,47 @@ def json_schema(schema: Node) -> Node:
     result = {key: json_schema(value) for key, value in schema.items() if key not in ("example", "nullable")}
     if schema.get("nullable"):
         result["type"] = [schema["type"], "null"]
+    return result
+
+
+def modernise(document: Document) -> Document:
+    """The same contract in OpenAPI 3.1: ``webhooks``, type arrays, examples as JSON Schema has them."""
+    result = {"webhooks" if key == "x-webhooks" else key: value for key, value in _modern(document).items()}
+    return {**result, "openapi": "3.1.0"}
+
+
+def _modern(node: Node) -> Node:
+    """Whatever lies outside of schemas; examples are data and stay as they are."""
+    if isinstance(node, list):
+        return [_modern(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    result = {}
+    for key, value in node.items():
+        if key == "schema":
+            result[key] = _modern_schema(value)
+        elif key == "schemas":
+            result[key] = {name: _modern_schema(each) for name, each in value.items()}
+        elif key in ("example", "examples"):
+            result[key] = value
+        else:
+            result[key] = _modern(value)
+    return result
+
+
+def _modern_schema(schema: Document) -> Document:
+    result = dict(schema)
+    if "example" in result:
+        result["examples"] = [result.pop("example")]
+    if result.pop("nullable", False):
+        result["type"] = [schema["type"], "null"]
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            result[key] = _modern_schema(schema[key])
+    if "oneOf" in schema:
+        result["oneOf"] = [_modern_schema(each) for each in schema["oneOf"]]
+    if "properties" in schema:
+        result["properties"] = {name: _modern_schema(each) for name, each in schema["properties"].items()}
     return result
 
 
@@ -267,6 +334,22 @@ def _head(document: Document, headers: Document) -> None:
             definition["headers"] = headers | definition.get("headers", {})
 
 
+def _bid_farewell(document: Document, headers: Document) -> None:
+    """Give every answer of a deprecated operation the headers that say so, in responses of its own."""
+    shared = document["components"]["responses"]
+    for operation in operations(document):
+        if not operation.spec.get("deprecated"):
+            continue
+        for status, response in operation.spec["responses"].items():
+            if "$ref" in response:
+                name = "Deprecated" + response["$ref"].rpartition("/")[2]
+                definition = deref(document, response)
+                shared.setdefault(name, {**definition, "headers": definition["headers"] | headers})
+                operation.spec["responses"][status] = {"$ref": f"#/components/responses/{name}"}
+            else:
+                response["headers"] |= headers
+
+
 def _illustrate(document: Document) -> None:
     """Give every body and answer the example of its schema, one for each dialect."""
     for operation in (*operations(document), *webhooks(document)):
@@ -336,7 +419,7 @@ class _PlainDumper(yaml.CSafeDumper):
         return True
 
 
-def render(document: Document, form: Literal["json", "yaml"]) -> Rendition:
+def render(document: Document, form: Form) -> Rendition:
     """A document as the bytes that are published."""
     if form == "json":
         return Rendition.of(json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode())
@@ -344,8 +427,14 @@ def render(document: Document, form: Literal["json", "yaml"]) -> Rendition:
     return Rendition.of(text.encode())
 
 
+def published(form: Form, audience: Audience | None = None, version: Version = "3.0") -> Rendition:
+    """The bundle, or its projection for an audience, in a version of OpenAPI, as it is served."""
+    return _published(form, audience, version)
+
+
 @cache
-def published(form: Literal["json", "yaml"], audience: Audience | None = None) -> Rendition:
-    """The bundle, or its projection for an audience, as it is served."""
+def _published(form: Form, audience: Audience | None, version: Version) -> Rendition:
     document = bundle()
-    return render(project(document, audience) if audience else document, form)
+    if audience:
+        document = project(document, audience)
+    return render(modernise(document) if version == "3.1" else document, form)

@@ -1,11 +1,26 @@
 """Announcements to all clients."""
 
+from collections.abc import Collection
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import BigInteger, String, Text, bindparam, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence.database import Base, Connection, Instant, Key, Row
+from persistence.database import (
+    Base,
+    Connection,
+    Instant,
+    Key,
+    Row,
+    change,
+    existing,
+    exists,
+    inserting,
+    remove,
+    versioned,
+)
+from persistence.listing import Listing, Page, Tallied
 
 
 class Announcement(Base):
@@ -16,6 +31,7 @@ class Announcement(Base):
     content: Mapped[str] = mapped_column(Text)
     # None is a draft; an instant to come is an announcement that waits for it.
     published_at: Mapped[datetime | None] = mapped_column(Instant, index=True)
+    version: Mapped[int] = versioned()
 
 
 TABLE = Announcement.__table__
@@ -27,7 +43,41 @@ PUBLISHED = (
     .limit(bindparam("limit", type_=BigInteger))
 )
 
+LIST = Listing(select(TABLE), TABLE.c.id, tallied=[Tallied("announcements")])
+
+INSERT = inserting(Announcement, "title", "content", "published_at")
+
 
 async def published(db: Connection, *, now: datetime, limit: int) -> list[Row]:
     """The announcements that have been published, newest first."""
     return await db.all(PUBLISHED, now=now, limit=limit)
+
+
+async def page(db: Connection, **where: Any) -> Page:
+    """A page of all announcements, drafts included, newest first."""
+    return await LIST.page(db, **where)
+
+
+async def get(db: Connection, id: int) -> Row:
+    """The announcement. Raises NotFound."""
+    return await exists(db, existing(Announcement), "announcement", id=id)
+
+
+async def create(db: Connection, values: dict[str, Any]) -> Row:
+    """Add an announcement; ``values`` are columns."""
+    return await exists(db, INSERT, "announcement", **values)
+
+
+async def update(
+    db: Connection, id: int, values: dict[str, Any], versions: Collection[int] | None = None
+) -> Row:
+    """Set the named columns of an announcement, if it is in one of ``versions``.
+
+    Raises NotFound, PreconditionFailed.
+    """
+    return await change(db, Announcement, "announcement", id, values, versions)
+
+
+async def delete(db: Connection, id: int, versions: Collection[int] | None = None) -> None:
+    """Delete an announcement, if it is in one of ``versions``. Raises NotFound, PreconditionFailed."""
+    await remove(db, Announcement, "announcement", id, versions)

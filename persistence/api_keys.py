@@ -4,16 +4,25 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, String, bindparam, or_, select, update
+from sqlalchemy import BigInteger, Index, String, bindparam, or_, select, text, true, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import credentials
-from persistence.database import Base, Connection, Instant, Key, Listing, Page, Row, exists, inserting
+from persistence.database import Base, Connection, Instant, Key, Row, exists, inserting
 from persistence.errors import Conflict
+from persistence.listing import Listing, Page, Tallied
 
 
 class ApiKey(Base):
     __tablename__ = "api_keys"
+    __table_args__ = (
+        Index(
+            "ix_api_keys_live",
+            "id",
+            sqlite_where=text("revoked_at IS NULL"),
+            postgresql_where=text("revoked_at IS NULL"),
+        ),
+    )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     name: Mapped[str] = mapped_column(String(100))
@@ -29,13 +38,18 @@ class ApiKey(Base):
 
 TABLE = ApiKey.__table__
 
-FIND = select(TABLE.c.id, TABLE.c.scopes, TABLE.c.digest, TABLE.c.last_used_at).where(
+FIND = select(TABLE.c.id, TABLE.c.scopes, TABLE.c.digest, TABLE.c.expires_at, TABLE.c.last_used_at).where(
     TABLE.c.digest == bindparam("secret_digest"),
     TABLE.c.revoked_at.is_(None),
     or_(TABLE.c.expires_at.is_(None), TABLE.c.expires_at > bindparam("now", type_=Instant)),
 )
 
-LIST = Listing(select(TABLE), TABLE.c.id, live=TABLE.c.revoked_at.is_(None))
+LIST = Listing(
+    select(TABLE),
+    TABLE.c.id,
+    tallied=[Tallied("api_keys", live=true())],
+    live=TABLE.c.revoked_at.is_(None),
+)
 
 INSERT = inserting(ApiKey, "name", "scopes", "digest", "beginning", "created_at", "expires_at")
 
@@ -79,8 +93,8 @@ async def create(
     return await exists(db, INSERT, "API key", name=name, scopes=" ".join(scopes), **kept)
 
 
-async def revoke(db: Connection, id: int, caller: int, now: datetime) -> None:
-    """Make a key dead, but not the ``caller``'s own. Raises NotFound, Conflict."""
+async def revoke(db: Connection, id: int, caller: int | None, now: datetime) -> None:
+    """Make a key dead, but not the ``caller``'s own, if it is one. Raises NotFound, Conflict."""
     if id == caller:
         raise Conflict("A key cannot revoke itself; use another one.")
     await exists(db, REVOKE, "API key", key=id, now=now)

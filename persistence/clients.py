@@ -4,29 +4,39 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, String, bindparam, column, exists, or_, select, table, update
+from sqlalchemy import (
+    BigInteger,
+    Index,
+    String,
+    bindparam,
+    column,
+    exists,
+    or_,
+    select,
+    table,
+    text,
+    true,
+    update,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import database as shared
 from persistence import search
-from persistence.database import (
-    Base,
-    Connection,
-    Instant,
-    Key,
-    Listing,
-    Page,
-    Row,
-    expect,
-    inserting,
-    one_by_id,
-    versioned,
-)
+from persistence.database import Base, Connection, Instant, Key, Row, expect, inserting, one_by_id, versioned
 from persistence.errors import Conflict, Duplicate
+from persistence.listing import Listing, Page, Tallied
 
 
 class Client(Base):
     __tablename__ = "clients"
+    __table_args__ = (
+        Index(
+            "ix_clients_there",
+            "id",
+            sqlite_where=text("deleted_at IS NULL"),
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
+    )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     first_name: Mapped[str] = mapped_column(String(100))
@@ -55,19 +65,25 @@ _SERVICES = table("services", column("client_id"), column("status"))
 _INVOICES = table("invoices", column("client_id"), column("status"))
 _TOKENS = table("tokens", column("client_id", BigInteger), column("revoked_at", Instant))
 
-_THERE = TABLE.c.deleted_at.is_(None)
+THERE = TABLE.c.deleted_at.is_(None)
 
-GET = one_by_id(select(TABLE), TABLE.c.id).where(_THERE)
+GET = one_by_id(select(TABLE), TABLE.c.id).where(THERE)
 
 # Held until the end of the transaction: what is made for a client is made before or after it is
 # deleted, never while.
-HOLD = one_by_id(select(TABLE.c.id), TABLE.c.id).where(_THERE).with_for_update(read=True, key_share=True)
-HOLD_ALONE = one_by_id(select(TABLE.c.version), TABLE.c.id).where(_THERE).with_for_update()
+HOLD = one_by_id(select(TABLE.c.id), TABLE.c.id).where(THERE).with_for_update(read=True, key_share=True)
+HELD: dict[str, Any] = {"read": True, "key_share": True, "of": TABLE}
+"""How a statement holds the client that it selects from."""
+
+HOLD_ALONE = one_by_id(select(TABLE.c.version), TABLE.c.id).where(THERE).with_for_update()
 
 LIST = Listing(
     select(TABLE),
     TABLE.c.id,
-    there=_THERE,
+    narrow="email_key",
+    slow=["words"],
+    tallied=[Tallied("clients", there=true())],
+    there=THERE,
     email_key=TABLE.c.email_key == bindparam("email_key"),
     words=TABLE.c.id.in_(search.CLIENTS.ids),
 )

@@ -9,15 +9,18 @@ import asyncio
 import hashlib
 import logging
 import math
+import secrets
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import hiredis
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 logger = logging.getLogger("cloudarc")
 
@@ -93,14 +96,23 @@ SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 # The algorithm and its version stand in the name, so that another one never reads these logs.
 PREFIX = "cloudarc:log1:"
 
+EPOCH = "cloudarc:epoch1"
+"""The key of a random text that is replaced whenever a credential ends; every count brings it along."""
+
+EPOCH_SECONDS = 3600
+
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What became of a call: whether it is admitted, how many more are, seconds to the next free place."""
+    """What became of a call: whether it is admitted, how many more are, seconds to the next free place.
+
+    ``epoch`` is what Redis said at that moment, None where it was not asked.
+    """
 
     admitted: bool
     remaining: int
     wait: float
+    epoch: bytes | None = None
 
     @property
     def seconds(self) -> int:
@@ -150,6 +162,30 @@ class Silent(Exception):
     """Redis did not answer in time."""
 
 
+class Replies(asyncio.Protocol):
+    """Hands on what Redis replies. It stands where the library's stream was, which wakes a task for each."""
+
+    def __init__(self, take: Callable[[Any], None], gone: Callable[[], None]) -> None:
+        self.reader = hiredis.Reader(replyError=ResponseError)
+        self.take = take
+        self.gone = gone
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on every reply that is whole; give the connection up at what is none."""
+        try:
+            self.reader.feed(data)
+            # No reply of this protocol is False.
+            while (reply := self.reader.gets()) is not False:
+                self.take(reply)
+        except (hiredis.HiredisError, IndexError):
+            # IndexError: a reply that nobody asked for.
+            self.gone()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Say so."""
+        self.gone()
+
+
 class Redis:
     """One connection that all calls of a process share; replies come in the order of the calls.
 
@@ -164,7 +200,9 @@ class Redis:
         )
         self.lost = lost
         self.connection: AbstractConnection | None = None
-        self.waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        # Who takes the next reply, and since when it is waited for.
+        self.waiting: deque[tuple[Callable[[Any], None], float]] = deque()
+        self.epoch: bytes | None = None
         self.room = asyncio.Semaphore(IN_FLIGHT)
         # Redis' time less the loop's, in microseconds, as the latest reply told it.
         self.ahead = 0
@@ -184,8 +222,8 @@ class Redis:
 
     async def close(self) -> None:
         """Let go of the connection and of everyone who waits."""
-        for name in {"connect", "read"} & self.tasks.keys():
-            self.tasks[name].cancel()
+        if "connect" in self.tasks:
+            self.tasks["connect"].cancel()
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
         connection, self.connection = self.connection, None
         self._disappoint()
@@ -193,11 +231,13 @@ class Redis:
             await _abort(connection)
 
     async def call(self, key: str, limit: int, window: int) -> tuple[int, int, int]:
-        """What the script answers, less the time. Raises Silent, RedisError."""
+        """What the script answers, less the time; ``epoch`` is then as of now. Raises Silent, RedisError."""
         until = self._time() + STALE
         try:
-            reply = await self._send("EVALSHA", SHA, 1, key, limit, window, until)
-        except NoScriptError:
+            reply = await self._send("EVALSHA", SHA, 1, key, limit, window, until, epoch=True)
+        except ResponseError as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise
             # Redis was started anew behind the same connection, or its scripts were flushed.
             self.lost()
             reply = await self._send("EVAL", SCRIPT, 1, key, limit, window, until)
@@ -219,17 +259,34 @@ class Redis:
         """Ask for nothing. Raises Silent, ResponseError."""
         await self._send("PING")
 
-    async def _send(self, *command: str | int) -> Any:
+    async def renew(self) -> None:
+        """Replace the epoch. Raises Silent, ResponseError."""
+        await self._send("SET", EPOCH, secrets.token_hex(16), "EX", EPOCH_SECONDS)
+
+    async def _send(self, *command: str | int, epoch: bool = False) -> Any:
+        """The reply to a command; before it goes a question for the ``epoch``, in the same packet."""
         async with self.room:
             connection = self.connection
             if connection is None:
                 raise Silent
             future: asyncio.Future[Any] = self.loop.create_future()
-            self.waiting.append((future, self.loop.time()))
-            # Not the library's own sending, which would wait for a Redis that reads nothing.
-            _writer(connection).writelines(connection.pack_command(*command))
+            packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # of any length
+            since = self.loop.time()
+            if epoch:
+                self.waiting.append((self._learn, since))
+                packed = ASK + packed
+            self.waiting.append((partial(_settle, future), since))
+            _transport(connection).write(packed)
             self._watch(DEADLINE)
             return await future
+
+    def _learn(self, reply: Any) -> None:
+        """Keep the epoch; where there is none, begin one."""
+        self.epoch = reply if isinstance(reply, bytes) else None
+        if reply is None and self.connection is not None:
+            command = ("SET", EPOCH, secrets.token_hex(16), "NX", "EX", EPOCH_SECONDS)
+            self.waiting.append((_ignore, self.loop.time()))
+            _transport(self.connection).write(hiredis.pack_command(command))  # type: ignore[arg-type]  # of any length
 
     def _start(self, name: str, work: Any) -> None:
         self.tasks[name] = self.loop.create_task(work)
@@ -250,7 +307,8 @@ class Redis:
             await _abort(connection)
             raise
         self.connection = connection
-        self._start("read", self._read(connection))
+        replies = Replies(self._take, lambda: self._drop(connection, 0))
+        _transport(connection).set_protocol(replies)
 
     async def _reconnect(self, pause: float) -> None:
         while True:
@@ -261,40 +319,25 @@ class Redis:
                 await self._connect()
                 return
 
-    async def _read(self, connection: AbstractConnection) -> None:
-        try:
-            while True:
-                try:
-                    reply: Any = await connection.read_response(disconnect_on_error=False)
-                except ResponseError as error:
-                    reply = error
-                future, _ = self.waiting.popleft()
-                if future.done():
-                    continue
-                if isinstance(reply, ResponseError):
-                    future.set_exception(reply)
-                else:
-                    future.set_result(reply)
-        except (RedisError, OSError, IndexError):
-            # IndexError: a reply that nobody asked for.
-            self._drop(connection, 0)
+    def _take(self, reply: Any) -> None:
+        """Give a reply to the one who has waited longest."""
+        take, _ = self.waiting.popleft()
+        take(reply)
 
     def _drop(self, connection: AbstractConnection, pause: float) -> None:
         """Give a connection up, with all who wait for its replies; connect again after a pause."""
         if self.connection is not connection:
             return
         self.connection = None
-        self.tasks["read"].cancel()
         self._disappoint()
         self._start("abort", _abort(connection))
         self.lost()
         self._start("connect", self._reconnect(pause))
 
     def _disappoint(self) -> None:
+        self.epoch = None
         while self.waiting:
-            future, _ = self.waiting.popleft()
-            if not future.done():
-                future.set_exception(Silent())
+            self._take(Silent())
 
     def _watch(self, seconds: float) -> None:
         if not self.watching:
@@ -317,17 +360,32 @@ class Redis:
             self._drop(self.connection, OPEN_SECONDS)
 
 
-def _writer(connection: AbstractConnection) -> asyncio.StreamWriter:
-    """The stream below a connection of the library, which offers no way to write and not to wait."""
-    writer = connection._writer
-    assert writer is not None
-    return writer
+ASK = hiredis.pack_command(("GET", EPOCH))  # type: ignore[arg-type]  # of any length
+
+
+def _settle(future: asyncio.Future[Any], reply: Any) -> None:
+    if future.done():
+        return
+    if isinstance(reply, Exception):
+        future.set_exception(reply)
+    else:
+        future.set_result(reply)
+
+
+def _ignore(reply: Any) -> None:
+    """Nobody waits for this one."""
+
+
+def _transport(connection: AbstractConnection) -> asyncio.WriteTransport:
+    """What is below a connection of the library, which has no way to write and not to wait."""
+    assert connection._writer is not None
+    return connection._writer.transport
 
 
 async def _abort(connection: AbstractConnection) -> None:
     """Close a connection at once, whatever Redis has not read yet."""
     if connection._writer is not None:
-        connection._writer.transport.abort()
+        _transport(connection).abort()
     await connection.disconnect(nowait=True)
 
 
@@ -379,7 +437,7 @@ class Counters:
         if self.degraded:
             self.degraded = False
             logger.warning("Redis answers again; calls are counted there.")
-        there = Count(bool(admitted), remaining, wait / 1_000_000)
+        there = Count(bool(admitted), remaining, wait / 1_000_000, self.redis.epoch)
         if here is None:
             if admitted:
                 self.local.keep(subject)
@@ -387,7 +445,20 @@ class Counters:
         if not admitted:
             self.local.take_back(subject)
             return there
-        return Count(True, min(here.remaining, remaining), max(here.wait, there.wait))
+        return Count(True, min(here.remaining, remaining), max(here.wait, there.wait), there.epoch)
+
+    @property
+    def epoch(self) -> bytes | None:
+        """The latest epoch that is known; None without Redis."""
+        return self.redis.epoch if self.redis else None
+
+    async def renew(self) -> None:
+        """Replace the epoch, so that nobody trusts what was known before. Never raises."""
+        try:
+            if self.redis is not None:
+                await self.redis.renew()
+        except (Silent, RedisError) as error:
+            logger.warning("Redis was not told that a credential ended (%s).", _kind(error))
 
     def _doubt(self) -> None:
         self.doubtful = self.local.clock() + self.window

@@ -1,4 +1,4 @@
-"""What all nouns share of the database: types, statements, connections, lists, ownership.
+"""What all nouns share of the database: types, statements, connections, ownership.
 
 Tables are declarative classes, for the migrations. The work is done by SQLAlchemy Core statements,
 constants of their modules, which are compiled once for each database and handed to the driver
@@ -9,8 +9,7 @@ named tuples.
 from abc import ABC, abstractmethod
 from collections import namedtuple
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from functools import cache
 from types import TracebackType
@@ -21,22 +20,23 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     Dialect,
+    Executable,
     Integer,
     MetaData,
     Numeric,
     Select,
     Update,
     bindparam,
+    delete,
     false,
-    func,
     insert,
     or_,
     select,
     update,
 )
 from sqlalchemy.orm import DeclarativeBase, mapped_column
-from sqlalchemy.sql.dml import ReturningInsert
-from sqlalchemy.sql.elements import ClauseElement, KeyedColumnElement
+from sqlalchemy.sql.dml import ReturningDelete, ReturningInsert
+from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from persistence.errors import Forbidden, NotFound, PreconditionFailed
@@ -78,8 +78,12 @@ class Money(TypeDecorator[Decimal]):
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
         return int(value.scaleb(2)) if value is not None and dialect.name == "sqlite" else value
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
-        return Decimal(value).scaleb(-2) if value is not None and dialect.name == "sqlite" else value
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Decimal | None] | None:
+        return _amount if dialect.name == "sqlite" else None
+
+
+def _amount(cents: int | None) -> Decimal | None:
+    return None if cents is None else Decimal(cents).scaleb(-2)
 
 
 class Instant(TypeDecorator[datetime]):
@@ -91,52 +95,58 @@ class Instant(TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
         return value.replace(tzinfo=None) if value is not None and dialect.name == "sqlite" else value
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return value.replace(tzinfo=UTC) if value is not None and dialect.name == "sqlite" else value
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None] | None:
+        # In one step from the text, since a page has dozens of them.
+        return _instant if dialect.name == "sqlite" else None
+
+
+def _instant(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(f"{text}+00:00")
 
 
 class Prepared:
-    """A statement compiled for one driver: its text, the order of its values, the shape of its rows."""
+    """A statement compiled for one driver: its text, the order of its values, the shape of its rows.
+
+    One with the execution option ``slow`` may take milliseconds, and keeps no other call waiting.
+    """
 
     def __init__(self, statement: ClauseElement, dialect: Dialect) -> None:
         compiled: Any = statement.compile(dialect=dialect)
         self.sql: str = compiled.string
         self.names: tuple[str, ...] = tuple(compiled.positiontup or ())
         self.defaults: Mapping[str, Any] = compiled.params
-        self.binds: Mapping[str, Callable[[Any], Any]] = compiled._bind_processors
+        self.slow = isinstance(statement, Executable) and statement.get_execution_options().get("slow", False)
+        self.binds = [(name, compiled._bind_processors.get(name)) for name in self.names]
         columns = compiled._result_columns
         self.row: Callable[[Iterable[Any]], Row] = tuple
-        self.results: tuple[Callable[[Any], Any] | None, ...] = ()
+        # Of those columns alone whose values are not yet what they mean.
+        self.results: list[tuple[int, Callable[[Any], Any]]] = []
         if columns:
             self.row = namedtuple("Row", [each.keyname for each in columns])._make  # type: ignore[attr-defined]  # known at run time only
             if dialect.name == "sqlite":
-                self.results = tuple(each.type._cached_result_processor(dialect, None) for each in columns)
-                if not any(self.results):
-                    self.results = ()
+                processes = [each.type._cached_result_processor(dialect, None) for each in columns]
+                self.results = [(nth, process) for nth, process in enumerate(processes) if process]
 
     def values(self, params: Mapping[str, Any]) -> list[Any]:
-        unknown = params.keys() - self.defaults.keys()
-        if unknown:
-            raise TypeError(f"the statement has no parameter {', '.join(sorted(unknown))}: {self.sql}")
+        if not params.keys() <= self.defaults.keys():
+            unknown = ", ".join(sorted(params.keys() - self.defaults.keys()))
+            raise TypeError(f"the statement has no parameter {unknown}: {self.sql}")
         values = []
-        for name in self.names:
+        for name, process in self.binds:
             value = params[name] if name in params else self.defaults[name]
-            process = self.binds.get(name)
             values.append(process(value) if process else value)
         return values
 
     def rows(self, raw: Iterable[Sequence[Any]]) -> list[Row]:
         if not self.results:
             return [self.row(each) for each in raw]
-        return [
-            self.row(
-                [
-                    process(value) if process else value
-                    for process, value in zip(self.results, each, strict=True)
-                ]
-            )
-            for each in raw
-        ]
+        rows = []
+        for each in raw:
+            values = list(each)
+            for nth, process in self.results:
+                values[nth] = process(values[nth])
+            rows.append(self.row(values))
+        return rows
 
 
 class Connection(ABC):
@@ -212,70 +222,6 @@ class Database(ABC):
         """Everything or nothing; ``first`` runs before the first statement."""
 
 
-@dataclass(frozen=True)
-class Page:
-    """Rows of a list, newest first, and where they lie in it."""
-
-    rows: list[Row]
-    page: int
-    limit: int
-    total: int
-    more: bool
-
-
-class Listing:
-    """A list in order of id, mostly descending, with optional filters; each set of them is one statement."""
-
-    def __init__(
-        self,
-        query: Select[Any],
-        key: KeyedColumnElement[Any],
-        *,
-        ascending: bool = False,
-        **conditions: ColumnElement[bool],
-    ) -> None:
-        self.query = query
-        self.key = key
-        self.ascending = ascending
-        self.conditions = conditions
-        self.statement = cache(self._statement)
-        self.count = cache(self._count)
-
-    def _filtered(self, query: Select[Any], names: frozenset[str]) -> Select[Any]:
-        return query.where(*[self.conditions[name] for name in sorted(names)])
-
-    def _statement(self, names: frozenset[str], after: bool) -> Select[Any]:
-        query = self._filtered(self.query, names)
-        query = query.order_by(self.key if self.ascending else self.key.desc())
-        query = query.limit(bindparam("limit", type_=BigInteger))
-        if after:
-            last = bindparam("after", type_=BigInteger)
-            return query.where(self.key > last if self.ascending else self.key < last)
-        return query.offset(bindparam("offset", type_=BigInteger))
-
-    def _count(self, names: frozenset[str]) -> Select[Any]:
-        return self._filtered(select(func.count().label("total")).select_from(self.key.table), names)
-
-    async def page(self, db: Connection, *, page: int, limit: int, after: int | None, **filters: Any) -> Page:
-        """One page; ``after``, the id of the last row seen, outranks ``page``. None is no filter."""
-        given = {name: value for name, value in filters.items() if value is not None}
-        names = frozenset(name for name in given if name in self.conditions)
-        place = {"after": after} if after is not None else {"offset": (page - 1) * limit}
-        statement = self.statement(names, after is not None)
-        rows = await db.all(statement, limit=limit + 1, **place, **_only(db, statement, given))
-        more = len(rows) > limit
-        number = 1 if after is not None else page
-        if number == 1 and after is None and not more:
-            return Page(rows, 1, limit, len(rows), more)
-        total = await db.one(self.count(names), **_only(db, self.count(names), given))
-        return Page(rows[:limit], number, limit, total.total if total else 0, more)
-
-
-def _only(db: Connection, statement: ClauseElement, values: Mapping[str, Any]) -> dict[str, Any]:
-    names = db.parameters(statement)
-    return {name: value for name, value in values.items() if name in names}
-
-
 async def exists(db: Connection, statement: ClauseElement, noun: str, **params: Any) -> Row:
     """The row that ``statement`` finds. Raises NotFound."""
     row = await db.one(statement, **params)
@@ -307,10 +253,7 @@ def changing(table: type[Base], names: frozenset[str], versions: int | None = No
     }
     if "version" in columns:
         values["version"] = columns.version + 1
-    conditions = [columns.id == bindparam("key", type_=BigInteger)]
-    if versions is not None:
-        named = [columns.version == bindparam(f"expected_{nth}", type_=BigInteger) for nth in range(versions)]
-        conditions.append(or_(false(), *named))
+    conditions = [columns.id == bindparam("key", type_=BigInteger), *_expected(columns, versions)]
     return update(table).values(values).where(*conditions).returning(*columns)
 
 
@@ -333,6 +276,33 @@ async def change(
         await exists(db, existing(table), noun, id=id)
         raise PreconditionFailed.of(noun)
     return row
+
+
+@cache
+def removing(table: type[Base], versions: int | None = None) -> ReturningDelete[Any]:
+    """``DELETE`` of the row whose id is ``key``, in a version as ``changing`` has them; answers its id."""
+    columns = table.__table__.c
+    conditions = [columns.id == bindparam("key", type_=BigInteger), *_expected(columns, versions)]
+    return delete(table).where(*conditions).returning(columns.id)
+
+
+async def remove(
+    db: Connection, table: type[Base], noun: str, id: int, versions: Collection[int] | None = None
+) -> None:
+    """Delete a row, if it is in one of ``versions``, None being any. Raises NotFound, PreconditionFailed."""
+    named = {f"expected_{nth}": version for nth, version in enumerate(versions or ())}
+    statement = removing(table, None if versions is None else len(versions))
+    if await db.one(statement, key=id, **named) is None:
+        await exists(db, existing(table), noun, id=id)
+        raise PreconditionFailed.of(noun)
+
+
+def _expected(columns: Any, versions: int | None) -> list[ColumnElement[bool]]:
+    """That the row is in one of ``expected_0``, ``expected_1``, …, as far as they are counted."""
+    if versions is None:
+        return []
+    named = [columns.version == bindparam(f"expected_{nth}", type_=BigInteger) for nth in range(versions)]
+    return [or_(false(), *named)]
 
 
 def expect(row: Row, noun: str, versions: Collection[int] | None) -> None:

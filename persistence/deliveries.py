@@ -27,9 +27,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence.database import Base, Connection, Instant, Key, Listing, Page, Row, exists, inserting
+from persistence.database import Base, Connection, Instant, Key, Row, exists, inserting
 from persistence.errors import Conflict
 from persistence.events import TABLE as EVENTS
+from persistence.listing import TALLY, Listing, Page, Tallied
 from persistence.webhooks import TABLE as WEBHOOKS
 
 
@@ -50,6 +51,7 @@ class Delivery(Base):
             postgresql_where=text("claim IS NOT NULL"),
         ),
         Index("ix_deliveries_webhook_id_id", "webhook_id", "id"),
+        Index("ix_deliveries_webhook_id_status_id", "webhook_id", "status", "id"),
         Index("ix_deliveries_created_at", "created_at"),
         Index("uq_deliveries_event_id_webhook_id", "event_id", "webhook_id", unique=True),
         # As with webhooks.
@@ -121,7 +123,15 @@ _GET = select(TABLE)
 GET = _GET.where(TABLE.c.id == KEY, TABLE.c.webhook_id == WEBHOOK)
 
 LIST = Listing(
-    _GET, TABLE.c.id, webhook_id=TABLE.c.webhook_id == WEBHOOK, status=TABLE.c.status == bindparam("status")
+    _GET,
+    TABLE.c.id,
+    tallied=[
+        Tallied(
+            "deliveries", webhook_id=TALLY.c.number == WEBHOOK, status=TALLY.c.word == bindparam("status")
+        )
+    ],
+    webhook_id=TABLE.c.webhook_id == WEBHOOK,
+    status=TABLE.c.status == bindparam("status"),
 )
 
 MOST_ROWS = 100

@@ -24,6 +24,7 @@ from persistence.errors import Conflict
 from persistence.events import Event
 from persistence.invoices import Invoice, InvoiceLine, Payment
 from persistence.knowledgebase import Article
+from persistence.operators import Operator
 from persistence.products import Product
 from persistence.servers import Server
 from persistence.services import Service, add_cycle
@@ -34,6 +35,12 @@ from persistence.webhooks import Webhook, subscribed
 CLIENT_TOKEN = "abc123token"
 OTHER_CLIENT_TOKEN = "def456token"
 ADMIN_KEY = "demo-admin-key"
+OPERATOR = "demo"
+OPERATOR_PASSWORD = "demo-operator"
+# Its argon2id hash, since demo data is the same every time.
+OPERATOR_HASH = (
+    "$argon2id$v=19$m=19456,t=2,p=1$lxAxMrv+DCQi63eTbZJYEw$oTlynPyfiB61rNLZQ68WUVVCCXv0IIPPP2STW0YD67A"
+)
 
 CLIENTS = 240
 START = datetime(2024, 1, 1, 10, tzinfo=UTC)
@@ -125,6 +132,9 @@ def build() -> dict[type[Base], Rows]:
             {"id": 2, "name": "Spare", "scopes": "*", "digest": credentials.digest("spare key")},
         ],
     }
+    tables[Operator] = [
+        {"id": 1, "name": OPERATOR, "password_hash": OPERATOR_HASH, "tries": 0, "created_at": START}
+    ]
     for credential in (*tables[Token], *tables[ApiKey]):
         credential.update(beginning="", created_at=START, expires_at=None, last_used_at=None, revoked_at=None)
     tables[Service] = list(_services(random, tables[Server]))
@@ -479,7 +489,8 @@ async def present(db: Connection) -> bool:
         column = table.__table__.c.digest
         if await db.one(select(column).where(column == credentials.digest(secret))) is not None:
             return True
-    return False
+    column = Operator.__table__.c.password_hash
+    return await db.one(select(column).where(column == OPERATOR_HASH)) is not None
 
 
 async def seed(database: Database) -> None:

@@ -3,27 +3,17 @@
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import String, select
+from sqlalchemy import Index, String, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence.database import (
-    Base,
-    Connection,
-    Key,
-    Listing,
-    Page,
-    Row,
-    change,
-    exists,
-    inserting,
-    one_by_id,
-    versioned,
-)
+from persistence.database import Base, Connection, Key, Row, change, exists, inserting, one_by_id, versioned
 from persistence.errors import Conflict
+from persistence.listing import TALLY, Listing, Page, Tallied
 
 
 class Department(Base):
     __tablename__ = "departments"
+    __table_args__ = (Index("ix_departments_status_id", "status", "id"),)
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     name: Mapped[str] = mapped_column(String(100))
@@ -35,12 +25,25 @@ TABLE = Department.__table__
 
 GET = one_by_id(select(TABLE), TABLE.c.id)
 
-LIST = Listing(select(TABLE), TABLE.c.id, active=TABLE.c.status == "active")
+ADDRESSABLE = TABLE.c.status == "active"
+"""Of a department that takes tickets."""
+
+LIST = Listing(
+    select(TABLE),
+    TABLE.c.id,
+    tallied=[Tallied("departments", active=TALLY.c.word == "active")],
+    active=ADDRESSABLE,
+)
 
 
 async def page(db: Connection, *, page: int, limit: int, after: int | None) -> Page:
     """A page of the active departments, newest first."""
     return await LIST.page(db, page=page, limit=limit, after=after, active=True)
+
+
+async def get(db: Connection, id: int) -> Row:
+    """The department. Raises NotFound."""
+    return await exists(db, GET, "department", id=id)
 
 
 INSERT = inserting(Department, "name", "status")

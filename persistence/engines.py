@@ -6,6 +6,7 @@
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import ContextVar
 from types import TracebackType
@@ -25,6 +26,13 @@ CLOSE_SECONDS = 1
 
 LOCK_SECONDS = 5
 """How long a statement waits for somebody else's lock before it is Unavailable."""
+
+
+MOST_ON_THE_LOOP = 200
+"""How many rows SQLite reads while everybody else waits: a page, and some of a whole list."""
+
+THREADS_ASIDE = 2
+"""How many long lists and searches SQLite reads at a time; the others queue."""
 
 
 def connect(url: str) -> Database:
@@ -82,12 +90,14 @@ class Beginning(Connection):
 # --- SQLite ------------------------------------------------------------------------------------------
 
 
-# A disk that is full, gone or read-only. Everything else, but somebody else's lock, is a fault of ours.
+# A disk that is full, gone or read-only, and a server that stops. Everything else, but somebody else's
+# lock, is a fault of ours.
 SQLITE_PASSING = {
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_INTERRUPT,
 }
 
 
@@ -102,7 +112,10 @@ def _sqlite_failure(error: sqlite3.Error) -> Exception:
 
 
 class SQLiteConnection(Connection):
-    """Statements run on the event loop itself: they take microseconds, a change of thread takes more."""
+    """Statements run on the event loop itself: they take microseconds, a change of thread takes more.
+
+    Reading aside are those that are marked as slow, and those that turn out to have many rows.
+    """
 
     def __init__(self, database: "SQLite", raw: sqlite3.Connection) -> None:
         self.database = database
@@ -119,6 +132,17 @@ class SQLiteConnection(Connection):
 
     async def all(self, statement: ClauseElement, **params: Any) -> list[Row]:
         prepared = self.database.prepare(statement)
+        if self is not self.database.reader:
+            return self._fetch(prepared, params)
+        if not prepared.slow:
+            cursor = self._execute(prepared, params)
+            raw = cursor.fetchmany(MOST_ON_THE_LOOP)
+            if len(raw) < MOST_ON_THE_LOOP:
+                return prepared.rows(raw)
+            cursor.close()
+        return await self.database.aside(lambda reader: reader._fetch(prepared, params))
+
+    def _fetch(self, prepared: Prepared, params: Mapping[str, Any]) -> list[Row]:
         return prepared.rows(self._execute(prepared, params).fetchall())
 
     async def run(self, statement: ClauseElement, **params: Any) -> int:
@@ -221,7 +245,7 @@ class SQLiteWriting(Transaction):
 
 
 class SQLite(Database):
-    """A file, opened once for reading and once for writing."""
+    """A file, opened once for writing, once for reading, and for some threads to read aside."""
 
     dialect = sqlite_dialect.dialect(paramstyle="qmark")
 
@@ -229,12 +253,18 @@ class SQLite(Database):
         super().__init__()
         self.path = path
         self.lock = asyncio.Lock()
+        self.resting: list[SQLiteConnection] = []
 
     async def open(self) -> None:
         try:
             self.writer = SQLiteConnection(self, self._open())
             self.reader = SQLiteConnection(self, self._open())
-            self.reader.raw.execute("PRAGMA query_only=ON")
+            self.threads = ThreadPoolExecutor(THREADS_ASIDE, "aside")
+            self.aside_readers = [SQLiteConnection(self, self._open()) for _ in range(THREADS_ASIDE)]
+            for each in (self.reader, *self.aside_readers):
+                each.raw.execute("PRAGMA query_only=ON")
+            # Each thread takes one while it works, so there is always one left for it.
+            self.resting = self.aside_readers[:]
         except sqlite3.Error as error:
             raise StartError(f"The database {self.path} cannot be opened: {error}.") from error
 
@@ -245,12 +275,30 @@ class SQLite(Database):
         return raw
 
     async def close(self) -> None:
+        self.reader.raw.close()
+        for each in self.aside_readers:
+            each.raw.interrupt()
+        self.threads.shutdown(cancel_futures=True)
+        for each in self.aside_readers:
+            each.raw.close()
         # A writer that was cut off may still be in a thread; its connection must not go before it has
-        # let go of the lock. It never does so later than its own deadline.
+        # let go of the lock. It never does so later than its own deadline. It goes last, for it alone may
+        # put what the log holds into the file.
         with suppress(TimeoutError):
             await asyncio.wait_for(self.lock.acquire(), 2 * LOCK_SECONDS)
             self.writer.raw.close()
-        self.reader.raw.close()
+
+    async def aside(self, work: Callable[[SQLiteConnection], list[Row]]) -> list[Row]:
+        """What ``work`` reads in a thread, by a connection of its own, while other calls are answered."""
+
+        def run() -> list[Row]:
+            reader = self.resting.pop()
+            try:
+                return work(reader)
+            finally:
+                self.resting.append(reader)
+
+        return await asyncio.get_running_loop().run_in_executor(self.threads, run)
 
     def reading(self) -> Transaction:
         return SQLiteReading(self.reader)
@@ -261,10 +309,13 @@ class SQLite(Database):
 
 # --- PostgreSQL --------------------------------------------------------------------------------------
 
+IDLE_SECONDS = 10
+"""How long a process that does not go on may hold its locks; nothing of ours pauses in a transaction."""
+
 LOCK_NOT_AVAILABLE = "55P03"
 
 # Deadlocks and serialisation failures, a backend or server that goes, too many clients.
-PASSING = {"40P01", "40001", "57P01", "57P02", "57P03", "57014", "53100", "53200", "53300", "25006"}
+PASSING = {"40P01", "40001", "57P01", "57P02", "57P03", "57014", "53100", "53200", "53300", "25006", "25P03"}
 
 
 def _postgresql_failure(error: Exception) -> Exception:
@@ -440,6 +491,7 @@ class PostgreSQL(Database):
             server_settings={
                 "application_name": "cloudarc",
                 "lock_timeout": f"{LOCK_SECONDS}s",
+                "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
                 "statement_timeout": "30s",
                 "timezone": "UTC",
             },

@@ -14,7 +14,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Boolean
 
-from persistence.database import Base, Connection, Instant, Key, Listing, Page, Row, exists, one_by_id
+from persistence.database import Base, Connection, Instant, Key, Row, exists, one_by_id
+from persistence.listing import TALLY, Listing, Page, Tallied
 
 
 class Event(Base):
@@ -72,7 +73,13 @@ INSERT = (
 
 GET = one_by_id(select(TABLE), TABLE.c.id)
 
-LIST = Listing(select(TABLE), TABLE.c.id, ascending=True, event=TABLE.c.event == bindparam("event"))
+LIST = Listing(
+    select(TABLE),
+    TABLE.c.id,
+    ascending=True,
+    tallied=[Tallied("events", event=TALLY.c.word == bindparam("event"))],
+    event=TABLE.c.event == bindparam("event"),
+)
 
 _DELIVERIES = table("deliveries", column("event_id"))
 

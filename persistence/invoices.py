@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -27,22 +27,22 @@ from persistence.database import (
     Connection,
     Instant,
     Key,
-    Listing,
     Money,
-    Page,
     Row,
     exists,
     one_by_id,
     owned,
     versioned,
 )
+from persistence.listing import TALLY, Listing, Page, Tallied
 
 
 class Invoice(Base):
     __tablename__ = "invoices"
     __table_args__ = (
         Index("ix_invoices_client_id_id", "client_id", "id"),
-        Index("ix_invoices_status_id", "status", "id"),
+        # The day is not what it is ordered by: those that are due are told apart without their rows.
+        Index("ix_invoices_status_id_due_date", "status", "id", "due_date"),
     )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
@@ -77,17 +77,26 @@ class Payment(Base):
     created_at: Mapped[datetime] = mapped_column(Instant)
 
 
+class Line(NamedTuple):
+    """A line of an invoice that is made."""
+
+    description: str
+    amount: Decimal
+
+
 TABLE = Invoice.__table__
 LINES = InvoiceLine.__table__
 
 _LATE = and_(TABLE.c.status == "unpaid", TABLE.c.due_date < bindparam("today", type_=Date))
 
-_SELECT = select(
+SHOWN = (
     *[column for column in TABLE.c if column.name not in ("status", "version")],
     case((_LATE, "overdue"), else_=TABLE.c.status).label("status"),
     # What is shown changes at midnight, too.
     (2 * TABLE.c.version + case((_LATE, 1), else_=0)).label("version"),
 )
+
+_SELECT = select(*SHOWN)
 
 GET = one_by_id(_SELECT, TABLE.c.id)
 
@@ -100,17 +109,38 @@ GET_LINES = (
 LIST = Listing(
     _SELECT,
     TABLE.c.id,
+    narrow="client_id",
+    tallied=[
+        Tallied("invoices", paid=TALLY.c.word == "paid"),
+        Tallied(
+            "due",
+            unpaid=TALLY.c.day >= bindparam("today", type_=Date),
+            overdue=TALLY.c.day < bindparam("today", type_=Date),
+        ),
+    ],
     client_id=TABLE.c.client_id == bindparam("client_id", type_=BigInteger),
     unpaid=and_(TABLE.c.status == "unpaid", TABLE.c.due_date >= bindparam("today", type_=Date)),
     overdue=_LATE,
     paid=TABLE.c.status == "paid",
 )
 
+COLUMNS = ("status", "total", "due_date", "created_at")
+
+# With its client, which is held as by ``clients.hold``, in one round trip.
 INSERT = (
     insert(Invoice)
-    .values(dict.fromkeys(["client_id", "status", "total", "due_date", "paid_at", "created_at"]))
-    .values(currency=settings.CURRENCY)
-    .returning(TABLE.c.id)
+    .from_select(
+        ["client_id", "currency", *COLUMNS],
+        select(
+            clients.TABLE.c.id,
+            settings.CURRENCY,
+            *[bindparam(name, type_=TABLE.c[name].type) for name in COLUMNS],
+        )
+        .where(clients.TABLE.c.id == bindparam("client_id", type_=BigInteger), clients.THERE)
+        .with_for_update(**clients.HELD),
+        include_defaults=False,
+    )
+    .returning(*SHOWN)
 )
 
 INSERT_LINE = insert(InvoiceLine).values(dict.fromkeys(["invoice_id", "description", "amount"]))
@@ -150,28 +180,22 @@ async def get(db: Connection, id: int, owner: int | None, today: date) -> tuple[
 
 
 async def create(
-    db: Connection, *, client_id: int, due_date: date, lines: Sequence[tuple[str, Decimal]], now: datetime
-) -> tuple[Row, list[Row]]:
-    """Make an unpaid invoice over the sum of ``lines``, pairs of description and amount. Raises NotFound."""
-    await clients.hold(db, client_id)
+    db: Connection, *, client_id: int, due_date: date, lines: Sequence[Line], now: datetime
+) -> tuple[Row, Sequence[Line]]:
+    """Make an unpaid invoice over the sum of ``lines``. Raises NotFound."""
     made = await exists(
         db,
         INSERT,
-        "invoice",
+        "client",
         client_id=client_id,
         status=lifecycle.FIRST["invoice"],
-        total=sum((amount for _, amount in lines), Decimal(0)),
+        total=sum((line.amount for line in lines), Decimal(0)),
         due_date=due_date,
         created_at=now,
+        today=now.date(),
     )
-    await db.many(
-        INSERT_LINE,
-        [
-            {"invoice_id": made.id, "description": description, "amount": amount}
-            for description, amount in lines
-        ],
-    )
-    return await get(db, made.id, None, now.date())
+    await db.many(INSERT_LINE, [{"invoice_id": made.id, **line._asdict()} for line in lines])
+    return made, lines
 
 
 async def pay(db: Connection, id: int, now: datetime) -> tuple[Row, list[Row]]:

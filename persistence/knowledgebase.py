@@ -1,12 +1,25 @@
 """The knowledgebase: articles, found by their words."""
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import BigInteger, Index, Select, String, Text, and_, bindparam, func, or_, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import search
-from persistence.database import Base, Connection, Key, Listing, Page
+from persistence.database import (
+    Base,
+    Connection,
+    Key,
+    Row,
+    change,
+    existing,
+    exists,
+    inserting,
+    remove,
+    versioned,
+)
+from persistence.listing import TALLY, Listing, Page, Tallied
 
 
 class Article(Base):
@@ -17,13 +30,21 @@ class Article(Base):
     title: Mapped[str] = mapped_column(String(255))
     category: Mapped[int] = mapped_column(Key)
     content: Mapped[str] = mapped_column(Text)
+    version: Mapped[int] = versioned()
 
 
 TABLE = Article.__table__
 
 _CATEGORY = TABLE.c.category == bindparam("category", type_=BigInteger)
 
-LIST = Listing(select(TABLE), TABLE.c.id, category=_CATEGORY)
+LIST = Listing(
+    select(TABLE),
+    TABLE.c.id,
+    tallied=[Tallied("articles", category=TALLY.c.number == bindparam("category", type_=BigInteger))],
+    category=_CATEGORY,
+)
+
+INSERT = inserting(Article, "title", "category", "content")
 
 
 def _found(filtered: bool) -> Any:
@@ -37,7 +58,7 @@ def _found(filtered: bool) -> Any:
 def _page(filtered: bool, after: bool) -> Select[Any]:
     found = _found(filtered)
     query = select(*[found.c[column.name] for column in TABLE.c]).order_by(found.c.rank, found.c.id.desc())
-    query = query.limit(bindparam("limit", type_=BigInteger))
+    query = query.limit(bindparam("limit", type_=BigInteger)).execution_options(slow=True)
     if not after:
         return query.offset(bindparam("offset", type_=BigInteger))
     last = bindparam("after", type_=BigInteger)
@@ -46,7 +67,8 @@ def _page(filtered: bool, after: bool) -> Select[Any]:
 
 
 def _count(filtered: bool) -> Select[Any]:
-    return select(func.count().label("total")).select_from(_found(filtered))
+    query = select(func.count().label("total")).select_from(_found(filtered))
+    return query.execution_options(slow=True)
 
 
 PAGES = {(filtered, after): _page(filtered, after) for filtered in (False, True) for after in (False, True)}
@@ -69,3 +91,36 @@ async def page(
     rows = await db.all(PAGES[filtered, after is not None], limit=limit + 1, **place, **given)
     total = await db.one(COUNTS[filtered], **given)
     return Page(rows[:limit], number, limit, total.total if total else 0, len(rows) > limit)
+
+
+async def get(db: Connection, id: int) -> Row:
+    """The article. Raises NotFound."""
+    return await exists(db, existing(Article), "article", id=id)
+
+
+async def create(db: Connection, values: dict[str, Any]) -> Row:
+    """Add an article and its words; ``values`` are columns."""
+    article = await exists(db, INSERT, "article", **values)
+    await search.ARTICLES.put(db, article.id, article.title, article.content)
+    return article
+
+
+async def update(
+    db: Connection, id: int, values: dict[str, Any], versions: Collection[int] | None = None
+) -> Row:
+    """Set the named columns of an article, if it is in one of ``versions``, and its words.
+
+    Raises NotFound, PreconditionFailed.
+    """
+    article = await change(db, Article, "article", id, values, versions)
+    await search.ARTICLES.put(db, id, article.title, article.content)
+    return article
+
+
+async def delete(db: Connection, id: int, versions: Collection[int] | None = None) -> None:
+    """Delete an article and its words, if it is in one of ``versions``.
+
+    Raises NotFound, PreconditionFailed.
+    """
+    await remove(db, Article, "article", id, versions)
+    await db.run(search.ARTICLES.delete, id=id)

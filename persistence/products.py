@@ -11,9 +11,7 @@ from persistence.database import (
     Base,
     Connection,
     Key,
-    Listing,
     Money,
-    Page,
     Row,
     change,
     exists,
@@ -22,6 +20,7 @@ from persistence.database import (
     versioned,
 )
 from persistence.errors import Conflict
+from persistence.listing import Listing, Page, Tallied
 
 
 class Product(Base):
@@ -44,7 +43,7 @@ TABLE = Product.__table__
 GET = one_by_id(select(TABLE), TABLE.c.id)
 
 
-LIST = Listing(select(TABLE), TABLE.c.id)
+LIST = Listing(select(TABLE), TABLE.c.id, tallied=[Tallied("products")])
 
 CYCLES = ("monthly", "quarterly", "annually")
 

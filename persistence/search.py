@@ -18,6 +18,9 @@ from persistence.database import Connection
 
 MAX_WORDS = 20
 
+# PostgreSQL keeps no more than a mebibyte of one row's words, and some characters are folded to eighteen.
+MAX_FOLDED = 100_000
+
 
 def words(text: str) -> list[str]:
     """The words of a text, folded."""
@@ -96,7 +99,9 @@ class Index:
 
     def row(self, id: int, *texts: str) -> dict[str, Any]:
         """What is kept of a row's texts, one for each field."""
-        folded = {name: " ".join(words(text)) for name, text in zip(self.fields, texts, strict=True)}
+        folded = {
+            name: " ".join(words(text))[:MAX_FOLDED] for name, text in zip(self.fields, texts, strict=True)
+        }
         return {"rowid": id, **folded}
 
     async def put(self, db: Connection, id: int, *texts: str) -> None:

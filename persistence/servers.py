@@ -11,8 +11,6 @@ from persistence.database import (
     Base,
     Connection,
     Key,
-    Listing,
-    Page,
     Row,
     change,
     exists,
@@ -22,6 +20,7 @@ from persistence.database import (
     versioned,
 )
 from persistence.errors import Conflict
+from persistence.listing import Listing, Page, Tallied
 
 
 class Server(Base):
@@ -68,7 +67,7 @@ GET = one_by_id(select(TABLE), TABLE.c.id)
 # Held, so that no place is taken between the look at what is used and the change.
 HOLD = GET.with_for_update()
 
-LIST = Listing(select(TABLE), TABLE.c.id)
+LIST = Listing(select(TABLE), TABLE.c.id, tallied=[Tallied("servers")])
 
 INSERT = inserting(Server, "name", "hostname", "ip_address", "kind", "status", "capacity", "used")
 

@@ -7,18 +7,8 @@ from sqlalchemy import BigInteger, ForeignKey, Index, String, bindparam, insert,
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import clients, lifecycle, products, servers
-from persistence.database import (
-    Base,
-    Connection,
-    Instant,
-    Key,
-    Listing,
-    Page,
-    Row,
-    one_by_id,
-    owned,
-    versioned,
-)
+from persistence.database import Base, Connection, Instant, Key, Row, one_by_id, owned, versioned
+from persistence.listing import TALLY, Listing, Page, Tallied
 
 
 class Service(Base):
@@ -26,6 +16,7 @@ class Service(Base):
     __table_args__ = (
         Index("ix_services_client_id_id", "client_id", "id"),
         Index("ix_services_product_id_id", "product_id", "id"),
+        Index("ix_services_product_id_status_id", "product_id", "status", "id"),
         Index("ix_services_status_id", "status", "id"),
     )
 
@@ -57,6 +48,14 @@ GET = one_by_id(_SELECT, TABLE.c.id)
 LIST = Listing(
     _SELECT,
     TABLE.c.id,
+    narrow="client_id",
+    tallied=[
+        Tallied(
+            "services",
+            product_id=TALLY.c.number == bindparam("product_id", type_=BigInteger),
+            status=TALLY.c.word == bindparam("status"),
+        )
+    ],
     client_id=TABLE.c.client_id == bindparam("client_id", type_=BigInteger),
     product_id=TABLE.c.product_id == bindparam("product_id", type_=BigInteger),
     status=TABLE.c.status == bindparam("status"),

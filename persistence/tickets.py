@@ -22,19 +22,9 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import clients, departments, lifecycle
-from persistence.database import (
-    Base,
-    Connection,
-    Instant,
-    Key,
-    Listing,
-    Page,
-    Row,
-    one_by_id,
-    owned,
-    versioned,
-)
+from persistence.database import Base, Connection, Instant, Key, Row, one_by_id, owned, versioned
 from persistence.errors import Conflict
+from persistence.listing import TALLY, Listing, Page, Tallied
 
 
 class Ticket(Base):
@@ -42,6 +32,7 @@ class Ticket(Base):
     __table_args__ = (
         Index("ix_tickets_client_id_id", "client_id", "id"),
         Index("ix_tickets_department_id_id", "department_id", "id"),
+        Index("ix_tickets_department_id_status_id", "department_id", "status", "id"),
         Index("ix_tickets_status_id", "status", "id"),
     )
 
@@ -90,31 +81,43 @@ COUNT_REPLIES = (
 LIST = Listing(
     select(TABLE),
     TABLE.c.id,
+    narrow="client_id",
+    tallied=[
+        Tallied(
+            "tickets",
+            department_id=TALLY.c.number == bindparam("department_id", type_=BigInteger),
+            status=TALLY.c.word == bindparam("status"),
+        )
+    ],
     client_id=TABLE.c.client_id == bindparam("client_id", type_=BigInteger),
     department_id=TABLE.c.department_id == bindparam("department_id", type_=BigInteger),
     status=TABLE.c.status == bindparam("status"),
 )
 
+COLUMNS = ("ticket_number", "subject", "message", "status", "priority", "created_at", "updated_at")
+
+# With its client, which is held as by ``clients.hold``, and its department, in one round trip.
 # PostgreSQL's construct, whose ON CONFLICT SQLite's compiler writes in the same words.
 INSERT = (
     postgresql.insert(Ticket)
-    .values(
-        dict.fromkeys(
-            [
-                "ticket_number",
-                "client_id",
-                "department_id",
-                "subject",
-                "message",
-                "status",
-                "priority",
-                "created_at",
-                "updated_at",
-            ]
+    .from_select(
+        ["client_id", "department_id", *COLUMNS],
+        select(
+            clients.TABLE.c.id,
+            departments.TABLE.c.id,
+            *[bindparam(name, type_=TABLE.c[name].type) for name in COLUMNS],
         )
+        .where(
+            clients.TABLE.c.id == bindparam("client_id", type_=BigInteger),
+            clients.THERE,
+            departments.TABLE.c.id == bindparam("department_id", type_=BigInteger),
+            departments.ADDRESSABLE,
+        )
+        .with_for_update(**clients.HELD),
+        include_defaults=False,
     )
     .on_conflict_do_nothing(index_elements=["ticket_number"])
-    .returning(TABLE.c.id)
+    .returning(*TABLE.c)
 )
 
 INSERT_REPLY = insert(TicketReply).values(dict.fromkeys(["ticket_id", "author", "message", "created_at"]))
@@ -159,15 +162,9 @@ async def create(
     priority: str,
     now: datetime,
     number: Callable[[], str],
-) -> int:
-    """Open a ticket under the first of ``number()`` that is free; answers its id.
-
-    Raises NotFound, Conflict.
-    """
-    await clients.hold(db, client_id)
-    await departments.addressable(db, department_id)
-    made = None
-    while made is None:
+) -> Row:
+    """Open a ticket under the first of ``number()`` that is free. Raises NotFound, Conflict."""
+    while True:
         made = await db.one(
             INSERT,
             ticket_number=number(),
@@ -180,7 +177,11 @@ async def create(
             created_at=now,
             updated_at=now,
         )
-    return int(made.id)
+        if made is not None:
+            return made
+        await clients.hold(db, client_id)
+        await departments.addressable(db, department_id)
+        # Neither is to blame, so the number is taken.
 
 
 async def reply(db: Connection, id: int, owner: int | None, message: str, now: datetime) -> None:

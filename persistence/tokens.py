@@ -3,15 +3,25 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, String, and_, bindparam, or_, select, update
+from sqlalchemy import BigInteger, ForeignKey, Index, String, and_, bindparam, or_, select, text, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import clients, credentials
-from persistence.database import Base, Connection, Instant, Key, Listing, Page, Row, exists, inserting
+from persistence.database import Base, Connection, Instant, Key, Row, exists, inserting
+from persistence.listing import Listing, Page
 
 
 class Token(Base):
     __tablename__ = "tokens"
+    __table_args__ = (
+        Index(
+            "ix_tokens_live",
+            "client_id",
+            "id",
+            sqlite_where=text("revoked_at IS NULL"),
+            postgresql_where=text("revoked_at IS NULL"),
+        ),
+    )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     client_id: Mapped[int] = mapped_column(Key, ForeignKey("clients.id"), index=True)
@@ -25,7 +35,7 @@ class Token(Base):
 
 TABLE = Token.__table__
 
-FIND = select(TABLE.c.id, TABLE.c.client_id, TABLE.c.digest, TABLE.c.last_used_at).where(
+FIND = select(TABLE.c.id, TABLE.c.client_id, TABLE.c.digest, TABLE.c.expires_at, TABLE.c.last_used_at).where(
     TABLE.c.digest == bindparam("secret_digest"),
     TABLE.c.revoked_at.is_(None),
     or_(TABLE.c.expires_at.is_(None), TABLE.c.expires_at > bindparam("now", type_=Instant)),

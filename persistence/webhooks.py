@@ -4,23 +4,12 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, String, Text, bindparam, delete, select, update
+from sqlalchemy import BigInteger, Boolean, String, Text, bindparam, delete, func, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence.database import (
-    Base,
-    Connection,
-    Instant,
-    Key,
-    Listing,
-    Page,
-    Row,
-    change,
-    exists,
-    inserting,
-    one_by_id,
-)
+from persistence.database import Base, Connection, Instant, Key, Row, change, exists, inserting, one_by_id
 from persistence.errors import Conflict, Duplicate
+from persistence.listing import Listing, Page, Tallied
 
 
 class Webhook(Base):
@@ -50,13 +39,18 @@ GET = one_by_id(select(TABLE), TABLE.c.id)
 # It is changed meanwhile, but not deleted.
 HOLD = one_by_id(select(TABLE.c.id), TABLE.c.id).with_for_update(read=True, key_share=True)
 
-LIST = Listing(select(TABLE), TABLE.c.id)
+LIST = Listing(select(TABLE), TABLE.c.id, tallied=[Tallied("webhooks")])
 
 INSERT = inserting(Webhook, "url", "events", "active", "secret", "created_at", "version")
 
 DELETE = delete(Webhook).where(TABLE.c.id == KEY).returning(TABLE.c.id)
 
 # A secret is sealed for the row that it stands in, so its row comes first.
+MOST = 100
+"""Each event costs a row for each webhook, so a crowd of them would slow every change."""
+
+COUNT = select(func.count().label("number")).select_from(TABLE)
+
 SEAL = update(Webhook).values(secret=bindparam("sealed", type_=Text)).where(TABLE.c.id == KEY)
 
 ROTATE = (
@@ -110,7 +104,12 @@ async def hold(db: Connection, id: int) -> None:
 
 
 async def create(db: Connection, *, url: str, events: Collection[str], active: bool, now: datetime) -> Row:
-    """Add a webhook, whose secret must follow. Raises Conflict where the URL has one already."""
+    """Add a webhook, whose secret must follow. Raises Conflict where the URL has one already, or there are
+    as many as there may be.
+    """
+    counted = await db.one(COUNT)
+    if counted is not None and counted.number >= MOST:
+        raise Conflict(f"There are {MOST} webhooks, as many as there may be; delete one that is not needed.")
     try:
         return await exists(
             db,

@@ -1,11 +1,17 @@
 """The command line. A mistake of the user gets one line and exit status 2."""
 
+import signal
+
+if __name__ == "__main__":
+    # Ctrl-C while the imports below take their second ends the process, without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import asyncio
+import getpass
 import logging
 import os
 import secrets
-import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
@@ -19,10 +25,21 @@ import uvloop
 from uvicorn.supervisors import Multiprocess
 
 from openapi import contract
-from persistence import api_keys, credentials, deliveries, demo, events, idempotency, migrations, tokens
+from persistence import (
+    api_keys,
+    credentials,
+    deliveries,
+    demo,
+    events,
+    idempotency,
+    migrations,
+    operators,
+    tokens,
+)
 from persistence.database import Connection, Database
 from persistence.engines import connect
 from persistence.errors import Conflict, Refusal, StartError
+from persistence.passwords import MAX_PASSWORD, hashed
 from persistence.sealing import Box
 from server import app, embedded, environment, logs, metrics
 from server.environment import SettingError, Settings
@@ -33,6 +50,7 @@ from webhooks.delivery import Worker
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the result is the exit status."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     options = _parser().parse_args(arguments)
     try:
         for name in ("host", "port", "workers"):
@@ -106,9 +124,21 @@ def _parser() -> argparse.ArgumentParser:
     each = _create(each, create_key)
     each.add_argument("--name", type=_name, required=True, help="what the key is for")
     each.add_argument("--scope", action="append", required=True, help="a scope such as invoices:read, or *")
+    each = command("operator", lambda settings, options: None, "operators of the panel")
+    verbs = each.add_subparsers(required=True, metavar="verb")
+    for name, run, text in (
+        ("create", create_operator, "make one; the password is asked for, or read from stdin"),
+        ("password", change_password, "give one another password, and end all its sessions"),
+        ("unlock", unlock_operator, "let one in again after too many wrong passwords"),
+    ):
+        each = verbs.add_parser(name, help=text, description=text)
+        each.add_argument("--name", type=_name, required=True, help="what the operator is called")
+        each.set_defaults(run=run)
+    verbs.add_parser("list", help="list them").set_defaults(run=list_operators)
     each = command("spec", spec, "print the contract")
     each.add_argument("--audience", choices=contract.AUDIENCES, help="one kind of credential")
     each.add_argument("--format", choices=("yaml", "json"), default="yaml", help="the form (default: yaml)")
+    each.add_argument("--version", choices=contract.VERSIONS, default="3.0", help="of OpenAPI (default: 3.0)")
     return parser
 
 
@@ -238,6 +268,7 @@ def _greet(settings: Settings, listener: socket.socket, *, demo_data: bool) -> N
     host, port = listener.getsockname()[:2]
     base = f"http://{f'[{host}]' if ':' in host else host}:{port}/api/v1"
     lines = [f"CloudArc serves {base}", f"  docs       {base}/docs"]
+    lines += [f"  panel      {base.removesuffix('/api/v1')}/admin"]
     if settings.log_format == "json":
         logging.getLogger("cloudarc").info("serving", extra={"fields": {"address": base}})
         return
@@ -246,6 +277,7 @@ def _greet(settings: Settings, listener: socket.socket, *, demo_data: bool) -> N
             f"  client 42  {demo.CLIENT_TOKEN}",
             f"  client 43  {demo.OTHER_CLIENT_TOKEN}",
             f"  admin key  {demo.ADMIN_KEY}",
+            f"  operator   {demo.OPERATOR}, password {demo.OPERATOR_PASSWORD}",
             f'  try        curl -H "Authorization: Bearer {demo.CLIENT_TOKEN}" {base}/services',
         ]
     print("\n".join(lines), flush=True)
@@ -353,6 +385,65 @@ def create_key(settings: Settings, options: argparse.Namespace) -> None:
     print(secret)
 
 
+MIN_PASSWORD = 12
+
+
+def _password() -> str:
+    """The password that somebody types twice, or the first line of stdin where that is no terminal."""
+    if sys.stdin.isatty():
+        password = getpass.getpass("Password: ")
+        if getpass.getpass("Once more: ") != password:
+            raise SettingError("The two passwords differ; nothing was done.")
+    else:
+        password = sys.stdin.readline().rstrip("\n")
+    if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
+        raise SettingError(f"The password must have {MIN_PASSWORD} to {MAX_PASSWORD} characters.")
+    return password
+
+
+def create_operator(settings: Settings, options: argparse.Namespace) -> None:
+    """Make an operator, who may sign in to the panel."""
+    password = _password()
+
+    async def work(db: Connection) -> None:
+        await operators.create(db, options.name, await hashed(password), app.now())
+
+    _write(settings, work)
+    print(f"{options.name} may sign in at /admin.")
+
+
+def change_password(settings: Settings, options: argparse.Namespace) -> None:
+    """Give an operator another password, which unlocks it and ends all its sessions."""
+    password = _password()
+
+    async def work(db: Connection) -> None:
+        await operators.set_password(db, options.name, await hashed(password))
+
+    _write(settings, work)
+    print(f"{options.name} has a new password; all sessions have ended.")
+
+
+def unlock_operator(settings: Settings, options: argparse.Namespace) -> None:
+    """Let an operator in again."""
+
+    async def work(db: Connection) -> None:
+        await operators.unlock(db, options.name)
+
+    _write(settings, work)
+    print(f"{options.name} may sign in again.")
+
+
+def list_operators(settings: Settings, options: argparse.Namespace) -> None:
+    """Print all operators."""
+
+    async def work(db: Connection) -> None:
+        for each in await operators.everybody(db):
+            locked = ", locked" if each.tries >= operators.LOCKED_AT else ""
+            print(f"{each.name}  since {each.created_at:%Y-%m-%d}{locked}")
+
+    _write(settings, work)
+
+
 def _write(settings: Settings, work: Callable[[Connection], Awaitable[None]]) -> None:
     _refuse_pending(settings)
 
@@ -398,8 +489,9 @@ async def _refuse_demo_data(database: Database) -> bool:
 
 def spec(settings: Settings, options: argparse.Namespace) -> None:
     """Print the contract, whole or for one audience."""
+    rendition = contract.published(options.format, options.audience, options.version)
     try:
-        sys.stdout.buffer.write(contract.published(options.format, options.audience).body)
+        sys.stdout.buffer.write(rendition.body)
         sys.stdout.buffer.flush()
     except OSError as error:
         # Or Python would try again at its end, and tell of it.

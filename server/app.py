@@ -12,7 +12,6 @@ from connexion import AsyncApp
 from connexion.middleware.lifespan import LifespanMiddleware
 from connexion.options import SwaggerUIOptions
 from connexion.resolver import Resolver
-from openapi_spec_validator import validate
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
@@ -21,7 +20,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from openapi import contract
 from persistence.counters import Counters
 from persistence.database import Database
+from persistence.demo import OPERATOR_HASH
 from persistence.engines import connect
+from persistence.listing import keep_folded
 from persistence.sealing import Box
 from persistence.settings import NO_LIMITS, Values, Watched
 from server import environment, logs
@@ -29,6 +30,7 @@ from server.edge import SAFETY, Edge
 from server.environment import Settings
 from server.health import Health, Probes
 from server.metrics import Metrics
+from server.panel import Front
 from server.pipeline import Clock, Pipeline
 from server.processes import end_worker_with_server
 from server.stopping import heard
@@ -88,14 +90,15 @@ def assemble(
     @asynccontextmanager
     async def running() -> AsyncIterator[None]:
         await database.open()
-        watching = asyncio.create_task(watched.keep_fresh())
+        beside = [asyncio.create_task(each) for each in (watched.keep_fresh(), keep_folded(database))]
         try:
             await watched.refresh()
             await counters.open()
             yield
         finally:
-            watching.cancel()
-            await asyncio.wait([watching])
+            for task in beside:
+                task.cancel()
+            await asyncio.wait(beside)
             await counters.close()
             await database.close()
             logs.flush()
@@ -116,7 +119,7 @@ def assemble(
         lifespan=lifespan,
         middlewares=[
             LifespanMiddleware,
-            partial(Pipeline, database=database, clock=clock, own=own),
+            partial(Pipeline, database=database, clock=clock, own=own, ended=counters.renew),
         ],
         resolver=Resolver(finder(document)),
         swagger_ui_options=SwaggerUIOptions(serve_spec=False, swagger_ui=False),
@@ -128,6 +131,7 @@ def assemble(
     return Edge(
         stack,
         routes=pipeline.routes,
+        pipeline=pipeline,
         database=database,
         clock=clock,
         demo=demo,
@@ -161,7 +165,6 @@ def create(settings: Settings | None = None) -> ASGIApp:
     settings = settings or environment.read()
     logs.set_up(settings)
     document = contract.bundle()
-    validate(document)
     defaults = Values(
         rate_limit_client=settings.rate_limit_client,
         rate_limit_admin=settings.rate_limit_admin,
@@ -173,7 +176,7 @@ def create(settings: Settings | None = None) -> ASGIApp:
     inline = settings.webhook_worker == "inline"
     counters = Counters(settings.redis_url)
     health = Health(database, counters)
-    app: ASGIApp = assemble(
+    edge = assemble(
         database,
         document,
         demo=not settings.production,
@@ -187,9 +190,10 @@ def create(settings: Settings | None = None) -> ASGIApp:
         metrics=Metrics(database, counters, now) if settings.metrics_ports else None,
         metrics_ports=settings.metrics_ports,
     )
+    front = Front(edge, dead={OPERATOR_HASH} if settings.production else ())
     if settings.cors_origins:
-        app = CrossOrigin(
-            app,
+        front.api = CrossOrigin(
+            front.api,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Request-Id"],
@@ -204,4 +208,4 @@ def create(settings: Settings | None = None) -> ASGIApp:
                 "X-Request-Id",
             ],
         )
-    return Probes(app, health)
+    return Probes(front, health)

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, MutableMapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -21,7 +22,7 @@ from server import security
 from server.errors import Problem, as_problem, body_of, fault, invalid
 from server.logs import log_call
 from server.metrics import Metrics
-from server.pipeline import Clock, Match, Routes
+from server.pipeline import Clock, Match, Pipeline, Routes
 from server.subject import LIMITS, Subject, Subjects
 from server.transport import Call, Disconnected, Reply, header, request_id, send_reply
 
@@ -40,6 +41,7 @@ class Edge:
         app: ASGIApp,
         *,
         routes: Routes,
+        pipeline: Pipeline | None = None,
         database: Database,
         clock: Clock,
         demo: bool = True,
@@ -48,7 +50,9 @@ class Edge:
         subjects: Subjects | None = None,
         metrics: Metrics | None = None,
     ) -> None:
-        """``limit`` answers the number of a setting; where it is 0, nothing is counted."""
+        """``limit`` answers the number of a setting; where it is 0, nothing is counted. ``pipeline`` is for
+        whoever runs operations in process.
+        """
         self.app = app
         self.counters = counters or Counters(None)
         self.limit = limit
@@ -56,8 +60,10 @@ class Edge:
         self.metrics = metrics
         self.demo = demo
         self.routes = routes
+        self.pipeline = pipeline
         self.database = database
         self.clock = clock
+        self.known = security.Known()
         self.remembering: dict[tuple[str, int], asyncio.Task[None]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,7 +72,7 @@ class Edge:
             return
         call = Call(request_id(scope["headers"]), time.perf_counter())
         scope.setdefault("extensions", {})["cloudarc"] = call
-        marked = _marked(call, send)
+        marked = _marked(call, scope, send)
         try:
             await self._serve(call, scope, receive, marked)
         except Disconnected:
@@ -97,7 +103,6 @@ class Edge:
             await self._count(call, self.subjects.of(None, scope, public=True))
         else:
             await self._find_caller(call, scope)
-            await self._count(call, self.subjects.of(call.caller, scope))
         hosts = header(scope, b"host")
         if (len(hosts) != 1 and (hosts or scope["http_version"] == "1.1")) or not all(
             map(HOST.fullmatch, hosts)
@@ -106,21 +111,42 @@ class Edge:
         await self.app(scope, receive, send)
 
     async def _find_caller(self, call: Call, scope: Scope) -> None:
+        """Learn whose credential the call carries, and count it."""
         credential = security.carried(scope["headers"], scope["query_string"])
         if credential is not None and credential.in_query:
             call.dialect = ClientDialect
         call.dialect = self._default_dialect(credential, call.match)
-        if credential is not None:
-            try:
-                async with self.database.reading() as db:
-                    identity = await security.identify(credential, db, self.clock(), demo=self.demo)
-            except Unavailable:
-                # Nobody knows whether the credential is good, so it is not counted as a bad one.
-                await self._count(call, self.subjects.of(None, scope, unknown=True))
-                raise
-            call.caller = identity.caller
-            self._remember_use(identity)
-            call.dialect = identity.dialect or call.dialect
+        if credential is None:
+            await self._count(call, self.subjects.of(None, scope))
+            return
+        known, counted = self.known.get(credential, self.clock()), None
+        if known is not None:
+            counted = self.subjects.of(known[0].caller, scope)
+            await self._count(call, counted)
+        if known is not None and call.count is not None and call.count.epoch == known[1]:
+            identity = known[0]
+        else:
+            identity = await self._look_up(call, scope, credential)
+        call.caller = identity.caller
+        call.dialect = identity.dialect or call.dialect
+        self._remember_use(credential, identity)
+        subject = self.subjects.of(call.caller, scope)
+        if subject != counted:
+            call.count, call.limit_headers = None, []
+            await self._count(call, subject)
+
+    async def _look_up(self, call: Call, scope: Scope, credential: security.Credential) -> security.Identity:
+        """Whose credential it is by the database. Raises Unavailable."""
+        epoch = call.count.epoch if call.count else self.counters.epoch
+        try:
+            async with self.database.reading() as db:
+                identity = await security.identify(credential, db, self.clock(), demo=self.demo)
+        except Unavailable:
+            # Nobody knows whether the credential is good, so it is not counted as a bad one.
+            await self._count(call, self.subjects.of(None, scope, unknown=True))
+            raise
+        self.known.keep(credential, identity, epoch)
+        return identity
 
     async def _count(self, call: Call, subject: Subject) -> None:
         limit = self.limit(LIMITS[subject.policy])
@@ -128,16 +154,16 @@ class Edge:
             call.count = count = await self.counters.hit(subject.name, limit)
             call.limit_headers = _limit_headers(subject.policy, limit, self.counters.window, count)
 
-    def _remember_use(self, identity: security.Identity) -> None:
+    def _remember_use(self, credential: security.Credential, identity: security.Identity) -> None:
         """Keep when a credential was used, to the minute, without making its caller wait for that."""
         caller, now = identity.caller, self.clock()
         if caller is None or (identity.last_used_at and now - identity.last_used_at < USE_KEPT):
             return
         if (caller.kind, caller.id) not in self.remembering:
-            task = asyncio.get_running_loop().create_task(self._write_use(caller, now))
+            task = asyncio.get_running_loop().create_task(self._write_use(credential, caller, now))
             self.remembering[caller.kind, caller.id] = task
 
-    async def _write_use(self, caller: Caller, now: datetime) -> None:
+    async def _write_use(self, credential: security.Credential, caller: Caller, now: datetime) -> None:
         used = tokens.used if caller.kind == "client" else api_keys.used
         try:
             async with self.database.transaction() as db:
@@ -145,6 +171,7 @@ class Edge:
         except Exception as error:
             logger.info("the use of a credential was not kept: %s", error)
         finally:
+            self.known.forget(credential)
             self.remembering.pop((caller.kind, caller.id), None)
 
     @staticmethod
@@ -168,17 +195,19 @@ class Edge:
         )
 
 
-def _marked(call: Call, send: Send) -> Send:
+def _marked(call: Call, scope: Scope, send: Send) -> Send:
     """``send`` that adds the headers of every answer."""
 
     async def wrapper(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             call.status = message["status"]
             names = {name for name, _ in message["headers"]}
+            plan = call.match.plan(scope["method"]) if call.match else None
             message["headers"] = [
                 *message["headers"],
                 (b"x-request-id", call.request_id.encode()),
                 *call.limit_headers,
+                *(plan.farewell if plan else ()),
                 *[each for each in SAFETY if each[0] not in names],
             ]
         await send(message)
@@ -188,10 +217,16 @@ def _marked(call: Call, send: Send) -> Send:
 
 def _limit_headers(policy: str, limit: int, window: int, count: Count) -> list[tuple[bytes, bytes]]:
     """The documents' headers, and those of the IETF's draft, which also name the policy and the time."""
-    pairs = (
-        ("x-ratelimit-limit", f"{limit}"),
-        ("x-ratelimit-remaining", f"{count.remaining}"),
-        ("ratelimit-policy", f'"{policy}";q={limit};w={window}'),
-        ("ratelimit", f'"{policy}";r={count.remaining};t={count.seconds}'),
+    return [
+        *_policy_headers(policy, limit, window),
+        (b"x-ratelimit-remaining", b"%d" % count.remaining),
+        (b"ratelimit", b'"%b";r=%d;t=%d' % (policy.encode(), count.remaining, count.seconds)),
+    ]
+
+
+@lru_cache(100)
+def _policy_headers(policy: str, limit: int, window: int) -> tuple[tuple[bytes, bytes], ...]:
+    return (
+        (b"x-ratelimit-limit", b"%d" % limit),
+        (b"ratelimit-policy", b'"%b";q=%d;w=%d' % (policy.encode(), limit, window)),
     )
-    return [(name.encode(), value.encode()) for name, value in pairs]

@@ -37,8 +37,8 @@ class Keyed:
 
     @property
     def owner(self) -> str:
-        """Whose key it is: the client's whatever its token, or the API key's."""
-        return f"{self.caller.kind}:{self.caller.owner or self.caller.id}"
+        """Whose key it is: the client's whatever its token, the API key's, or the operator's."""
+        return f"{self.caller.actor}:{self.caller.actor_id}"
 
     @property
     def context(self) -> str:

@@ -8,16 +8,23 @@ import logging
 import os
 import threading
 import time
+from functools import lru_cache
 from queue import Empty, SimpleQueue
 from select import PIPE_BUF
 from typing import Any
 
 from starlette.types import Scope
 
+from handlers.caller import Caller
 from server.environment import Settings
 from server.transport import Call
 
 access = logging.getLogger("cloudarc.access")
+
+
+@lru_cache(8)
+def _written(second: int, form: str) -> str:
+    return time.strftime(form, time.localtime(second))
 
 
 class JsonFormatter(logging.Formatter):
@@ -25,7 +32,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         content: dict[str, Any] = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "time": _written(int(record.created), "%Y-%m-%dT%H:%M:%S%z"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -41,9 +48,8 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={value}" for name, value in getattr(record, "fields", {}).items())
-        line = (
-            f"{self.formatTime(record, '%H:%M:%S')} {record.levelname.lower()} {record.getMessage()}{fields}"
-        )
+        clock = _written(int(record.created), "%H:%M:%S")
+        line = f"{clock} {record.levelname.lower()} {record.getMessage()}{fields}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
@@ -157,8 +163,26 @@ def set_up(settings: Settings) -> None:
     root.handlers[:] = writers or [Writer(STDOUT)]
     root.handlers[0].setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
     root.setLevel(settings.log_level.upper())
+    logging.getLogger("asyncpg.pool").addFilter(_in_one_line)
     for noisy in ("alembic", "connexion", "asyncio", "uvicorn"):
         logging.getLogger(noisy).setLevel("WARNING")
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """That a database is away for a while is no fault of ours whose place would have to be shown."""
+    if record.exc_info and record.exc_info[1]:
+        record.msg, record.args = f"{record.getMessage()}: {record.exc_info[1]}", ()
+        record.exc_info = None
+    return True
+
+
+# What all lines of requests have in common; the library would find it out anew for each of them.
+REQUEST = vars(logging.LogRecord(access.name, logging.INFO, __file__, 0, "request", (), None))
+
+
+def _name(caller: Caller) -> str:
+    """A client's token, an API key, or an operator of the panel."""
+    return f"{'operator' if caller.actor == 'operator' else caller.kind}:{caller.id}"
 
 
 def log_call(call: Call, scope: Scope) -> None:
@@ -167,9 +191,12 @@ def log_call(call: Call, scope: Scope) -> None:
         return
     fields = {
         "id": call.request_id,
-        "caller": f"{call.caller.kind}:{call.caller.id}" if call.caller else "-",
+        "caller": _name(call.caller) if call.caller else "-",
         "operation": call.operation(scope["method"]),
         "status": call.status,
         "ms": round((time.perf_counter() - call.started) * 1000, 1),
     }
-    access.info("request", extra={"fields": fields})
+    record = logging.LogRecord.__new__(logging.LogRecord)
+    vars(record).update(REQUEST, created=time.time())
+    record.fields = fields
+    access.handle(record)

@@ -7,9 +7,10 @@ answer → commit → send. It can also be run in process, by operationId.
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property, lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -21,19 +22,24 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from handlers.caller import Caller
 from handlers.dialects import Dialect
 from openapi import contract
+from persistence import activity
 from persistence.database import Database
 from persistence.errors import Busy, StillRunning
 from server import security
-from server.errors import ContractBreach, Problem, fault, invalid
+from server.errors import ContractBreach, Fault, Problem, fault, invalid
 from server.idempotency import Keyed, Replayed, fingerprint
 from server.transport import Reply, accepts, call_of, header, is_json, read_body, send_reply
 from server.validation import BadJson, Found, Parameter, Validator, parse_headers, parse_json, parse_query
 
 Clock = Callable[[], datetime]
 
-GIVEN = frozenset({"user", "db", "now", "defaults", "box", "private_targets"})
+OWN = frozenset({"defaults", "box", "private_targets"})
+GIVEN = frozenset({"user", "db", "now"}) | OWN
 """What any handler may ask for: the caller, its transaction, the time; and of the server's own the settings
 as they are at first, what seals secrets, and whether webhooks may be sent to inner networks."""
+
+MOST_QUERIES = 1_000
+"""How many query strings of an operation are remembered with what they mean."""
 
 CONTENT_TYPES = {"text/html": "text/html; charset=utf-8"}
 
@@ -57,10 +63,32 @@ class Plan:
     answers: Mapping[tuple[int, str], Validator | None]
     handler: Callable[..., Any]
     wants: frozenset[str]
+    ends_credentials: bool
+    farewell: tuple[tuple[bytes, bytes], ...]
+    queries: dict[tuple[bytes, str], dict[str, Any]] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def writes(self) -> bool:
         return self.method != "get"
+
+    @cached_property
+    def owns(self) -> frozenset[str]:
+        """What the handler asks for of the server's own."""
+        return self.wants & OWN
+
+    @cached_property
+    def defaults(self) -> Mapping[str, Any]:
+        """The parameters that have a value where none is given."""
+        named = self.query_parameters.items()
+        return {name: each.default for name, each in named if each.default is not None}
+
+    def resource(self, arguments: Mapping[str, Any], content: Any) -> str:
+        """The path of what was changed: up to its last id, or with the id of what was made."""
+        path = self.path[: self.path.rfind("}") + 1] or self.path
+        if self.id.startswith("create_"):
+            made = content.get("data", content)
+            path = f"{self.path}/{made['id'] if 'id' in made else made['ticket_id']}"
+        return path.format_map(arguments)
 
     def admit(self, caller: Caller | None, dialect: type[Dialect]) -> None:
         """Let the caller in. Raises Problem 401, 403."""
@@ -76,7 +104,7 @@ class Plan:
         dialect: str,
     ) -> dict[str, Any]:
         """The handler's arguments from the raw request. Raises Problem 400, 422."""
-        values, faults = parse_query(query, self.query_parameters, dialect) if query else ({}, [])
+        values, faults = self._asked(query, dialect) if query else ({}, [])
         if self.header_parameters:
             given, wrong = parse_headers(headers, self.header_parameters)
             values, faults = values | given, faults + wrong
@@ -92,10 +120,19 @@ class Plan:
         faults += [each.fault for each in found if not each.missing]
         if missing or faults:
             raise invalid(*missing, *faults, status=422 if missing and dialect == "client" else 400)
-        for parameter in self.query_parameters.values():
-            if parameter.default is not None:
-                values.setdefault(parameter.name, parameter.default)
+        values = {**self.defaults, **values}
         return values | {"body": content} if self.bodies else values
+
+    def _asked(self, query: bytes, dialect: str) -> tuple[dict[str, Any], list[Fault]]:
+        """What a query string gives, and what is wrong with it; good ones are remembered, secrets are not."""
+        known = self.queries.get((query, dialect))
+        if known is not None:
+            return known.copy(), []
+        values, faults = parse_query(query, self.query_parameters, dialect)
+        secret = b"api_token" in query or b"%" in query
+        if not faults and not secret and len(self.queries) < MOST_QUERIES:
+            self.queries[query, dialect] = values.copy()
+        return values, faults
 
     def judge(self, content: Any, given: bool, dialect: str) -> "list[Found]":
         """What is wrong with a body that is there, or that is required and is not."""
@@ -161,6 +198,8 @@ class Routes:
 
     def __init__(self, base_path: str) -> None:
         self.base = tuple(base_path.split("/")[1:])
+        # The same few thousand paths again and again.
+        self.match = lru_cache(4096)(self._match)
         self.fixed: dict[tuple[str, ...], dict[str, Plan]] = {}
         self.open: list[tuple[tuple[str | None, ...], dict[str, Plan]]] = []
 
@@ -175,7 +214,7 @@ class Routes:
                 return
         self.open.append((parts, {plan.method: plan}))
 
-    def match(self, raw_path: bytes) -> Match | None:
+    def _match(self, raw_path: bytes) -> Match | None:
         """The path's plans and the texts of its parameters, or None."""
         # Split before decoding, so that %2F stays inside its segment.
         nothing, *segments = raw_path.split(b"/")
@@ -202,16 +241,26 @@ def _segment(raw: bytes) -> str:
 class Pipeline(SpecMiddleware):
     """Connexion's middleware that runs the plans. It is the innermost: nothing is called behind it."""
 
-    def __init__(self, app: ASGIApp, *, database: Database, clock: Clock, own: Mapping[str, Any]) -> None:
-        """``own`` is what is the server's of what handlers may ask for."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        database: Database,
+        clock: Clock,
+        own: Mapping[str, Any],
+        ended: Callable[[], Awaitable[None]],
+    ) -> None:
+        """``own`` is what handlers may ask for of the server's; ``ended`` is called where credentials end."""
+        self.ended = ended
         self.database = database
         self.clock = clock
         self.own = own
         self.plans: dict[str, Plan] = {}
         self.routes = Routes("")
+        self.document: contract.Document = {}
 
     def add_api(self, specification: Specification, *, resolver: Any, **_: Any) -> None:
-        document = specification.raw
+        self.document = document = specification.raw
         self.routes = Routes(specification.base_path)
         for each in contract.operations(document):
             operation = specification.operation_cls.from_spec(
@@ -242,7 +291,7 @@ class Pipeline(SpecMiddleware):
         same = ""
         if "idempotency_key" in arguments:
             same = fingerprint(scope["method"], scope.get("raw_path") or scope["path"].encode(), body)
-        reply = await self.run(plan, call.caller, dialect, arguments, same)
+        reply = await self.run(plan, call.caller, dialect, arguments, same, call.request_id)
         etag = None if plan.writes else reply.headers.get("ETag")
         if etag and {etag, "*"} & _tags(scope):
             reply = Reply(304, b"", headers=reply.headers)
@@ -255,34 +304,81 @@ class Pipeline(SpecMiddleware):
         dialect: type[Dialect],
         arguments: dict[str, Any],
         same: str = "",
+        request_id: str = "",
     ) -> Reply:
-        """Call the handler inside its transaction, which commits only an answer that the contract allows.
+        """Call the handler inside its transaction, and have it known where that ended a credential.
 
-        With an ``idempotency_key`` the answer is kept in the same transaction, for the next request with
-        it; ``same`` is what that must have in common. Raises Refusal, ContractBreach, and what the
-        handler raises.
+        Raises Refusal, ContractBreach, and what the handler raises.
         """
-        given = {**self.own, **arguments, "user": caller, "now": self.clock()}
-        given = {name: value for name, value in given.items() if name in plan.wants}
+        reply = await self._commit(plan, caller, dialect, arguments, same, request_id)
+        if plan.ends_credentials:
+            await self.ended()
+        return reply
+
+    async def _commit(
+        self,
+        plan: Plan,
+        caller: Caller | None,
+        dialect: type[Dialect],
+        arguments: dict[str, Any],
+        same: str,
+        request_id: str,
+    ) -> Reply:
+        """The answer, whose transaction has been committed only if the contract allows it.
+
+        A change is kept as activity in the same transaction, as made by the request ``request_id``.
+        With an ``idempotency_key`` the answer is kept in the same transaction, for the next request with
+        it; ``same`` is what that must have in common.
+        """
+        given = {name: value for name, value in arguments.items() if name in plan.wants}
+        given |= {name: self.own[name] for name in plan.owns}
+        if "user" in plan.wants:
+            given["user"] = caller
+        if "now" in plan.wants:
+            given["now"] = self.clock()
         if "db" not in plan.wants:
             return plan.reply(await plan.handler(**given), dialect.name)
         if not plan.writes:
             async with self.database.reading() as db:
                 return plan.reply(await plan.handler(**given, db=db), dialect.name)
         key = arguments.get("idempotency_key")
-        if caller is None or key is None:
+        assert caller is not None
+        if key is None:
             async with self.database.transaction() as db:
-                return plan.reply(await plan.handler(**given, db=db), dialect.name)
+                return await self._change(plan, caller, dialect, arguments, given | {"db": db}, request_id)
         request = Keyed(self.own["box"], caller, key.strip('"'), same, self.clock())
         try:
             async with self.database.transaction(request.claim) as db:
-                reply = plan.reply(await plan.handler(**given, db=db), dialect.name)
+                reply = await self._change(plan, caller, dialect, arguments, given | {"db": db}, request_id)
                 await request.keep(db, reply)
                 return reply
         except Replayed as replayed:
             return replayed.reply
         except Busy as error:
             raise StillRunning from error
+
+    async def _change(
+        self,
+        plan: Plan,
+        caller: Caller,
+        dialect: type[Dialect],
+        arguments: Mapping[str, Any],
+        given: Mapping[str, Any],
+        request_id: str,
+    ) -> Reply:
+        """Call the handler and keep that it changed something; whose change it was is never forgotten so."""
+        answer = await plan.handler(**given)
+        reply = plan.reply(answer, dialect.name)
+        await activity.add(
+            given["db"],
+            actor=caller.actor,
+            actor_id=caller.actor_id,
+            operation=plan.id,
+            resource=plan.resource(arguments, answer[0]),
+            request_id=request_id,
+            created_at=self.clock(),
+        )
+        return reply
 
 
 def refuse_route(match: Match | None, caller: Caller | None, path: str) -> Problem:
@@ -338,6 +434,8 @@ def compile_plan(
         answers=dict(_answers(document, operation, dialects)),
         handler=handler,
         wants=wants,
+        ends_credentials=bool(spec.get("x-ends-credentials")),
+        farewell=tuple((name.lower().encode(), text.encode()) for name, text in operation.farewell.items()),
     )
 
 

@@ -1,7 +1,10 @@
 """The contract's security schemes: which credential a request carries, whose it is, what it may do."""
 
 import hmac
+import math
 import re
+import time
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,10 +33,11 @@ class Credential:
 
 @dataclass(frozen=True)
 class Identity:
-    """Who is calling, in which dialect as far as the credential says, and when it was used last."""
+    """Who is calling, in which dialect as far as the credential says, when it ends and was used last."""
 
     caller: Caller | None = None
     dialect: type[Dialect] | None = None
+    expires_at: datetime | None = None
     last_used_at: datetime | None = None
 
 
@@ -74,14 +78,58 @@ async def identify(
     if prefix is not AdminDialect:
         token = await tokens.find(db, secret, now)
         if token is not None and hmac.compare_digest(token.digest, digest):
-            return Identity(Caller.client(token.id, token.client_id), ClientDialect, token.last_used_at)
+            caller = Caller.client(token.id, token.client_id)
+            return Identity(caller, ClientDialect, token.expires_at, token.last_used_at)
     if prefix is not ClientDialect:
         key = await api_keys.find(db, secret, now)
         if key is not None and hmac.compare_digest(key.digest, digest):
             # In the query a key would lie in logs, so there it opens nothing.
-            caller = None if credential.in_query else Caller.admin(key.id, key.scopes)
-            return Identity(caller, AdminDialect, key.last_used_at)
+            operator = None if credential.in_query else Caller.admin(key.id, key.scopes)
+            return Identity(operator, AdminDialect, key.expires_at, key.last_used_at)
     return Identity(dialect=prefix or fallback)
+
+
+KNOWN_SECONDS = 5
+"""How long a credential that was found is trusted at most, where nobody is told that it ended."""
+
+MOST_KNOWN = 10_000
+
+
+class Known:
+    """The credentials that were found lately, so that not every call asks the database.
+
+    One is trusted in a call whose count brings along the same epoch that was known before it was looked
+    up: whatever ends a credential replaces the epoch before it is answered.
+    """
+
+    def __init__(self) -> None:
+        # By its digest, as in the database.
+        self.kept: OrderedDict[tuple[str, bool], tuple[Identity, bytes, float]] = OrderedDict()
+
+    def get(self, credential: Credential, now: datetime) -> tuple[Identity, bytes] | None:
+        """Who it was, and in which epoch; None where nobody knows any more."""
+        identity, epoch, until = self.kept.get(_kept_as(credential)) or (Identity(), b"", -math.inf)
+        if until <= time.monotonic() or (identity.expires_at and identity.expires_at <= now):
+            return None
+        return identity, epoch
+
+    def keep(self, credential: Credential, identity: Identity, epoch: bytes | None) -> None:
+        """Remember whose a credential is; ``epoch`` must have been known before that was looked up."""
+        if identity.caller is None or epoch is None:
+            return
+        key = _kept_as(credential)
+        self.kept[key] = identity, epoch, time.monotonic() + KNOWN_SECONDS
+        self.kept.move_to_end(key)
+        if len(self.kept) > MOST_KNOWN:
+            self.kept.popitem(last=False)
+
+    def forget(self, credential: Credential) -> None:
+        """Look it up again the next time."""
+        self.kept.pop(_kept_as(credential), None)
+
+
+def _kept_as(credential: Credential) -> tuple[str, bool]:
+    return credentials.digest(credential.secret or ""), credential.in_query
 
 
 def admit(

@@ -1,8 +1,8 @@
 """ASGI in and out: what a request is, its body, its answer."""
 
 import asyncio
+import random
 import re
-import secrets
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -45,11 +45,12 @@ class Call:
     limit_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     reading: bool = False
     status: int = 0
+    page: str = "-"
 
     def operation(self, method: str) -> str:
-        """The operationId, or "-" where there is none."""
+        """The operationId, or what page of the panel it is, or "-"."""
         plan = self.match.plan(method) if self.match else None
-        return plan.id if plan else "-"
+        return plan.id if plan else self.page
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,9 @@ def call_of(scope: Scope) -> Call:
     return call
 
 
+# An id tells requests apart and opens nothing, so it need not ask the kernel each time.
+_random = random.Random()  # noqa: S311  opens nothing
+
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -76,12 +80,21 @@ def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """The caller's own ``X-Request-Id`` where it is well-formed, else a new one."""
     given = [value for name, value in headers if name == b"x-request-id"]
     well_formed = len(given) == 1 and REQUEST_ID.fullmatch(given[0])
-    return given[0].decode() if well_formed else secrets.token_hex(8)
+    return given[0].decode() if well_formed else f"{_random.getrandbits(64):016x}"
+
+
+HEADERS = "cloudarc.headers"
 
 
 def header(scope: Scope, name: bytes) -> list[str]:
     """All values of a header."""
-    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+    # A dozen are asked for with each request, so they are sorted once.
+    by_name: dict[bytes, list[str]] | None = scope.get(HEADERS)
+    if by_name is None:
+        by_name = scope[HEADERS] = {}
+        for key, value in scope["headers"]:
+            by_name.setdefault(key, []).append(value.decode("latin-1"))
+    return by_name.get(name, [])
 
 
 async def send_reply(send: Send, reply: Reply) -> None:
@@ -91,7 +104,7 @@ async def send_reply(send: Send, reply: Reply) -> None:
     ]
     if reply.status != 304:
         headers.append((b"content-type", reply.content_type.encode("latin-1")))
-        headers.append((b"content-length", str(len(reply.body)).encode("latin-1")))
+        headers.append((b"content-length", b"%d" % len(reply.body)))
     if reply.close:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
@@ -145,12 +158,16 @@ def _too_large(*, close: bool) -> Problem:
     return Problem(413, "The body must not be larger than 1 MiB.", close=close)
 
 
+PACKING = {b"content-encoding", b"transfer-encoding"}
+
 _CHARSET = re.compile(r"""charset\s*=\s*"?utf-?8"?""", re.IGNORECASE)
 
 
 def is_json(scope: Scope) -> bool:
     """Whether the body says that it is JSON in UTF-8, and not packed."""
     types = header(scope, b"content-type")
+    if types == ["application/json"] and not scope[HEADERS].keys() & PACKING:
+        return True
     packed = [value for value in header(scope, b"content-encoding") if value.lower() != "identity"]
     packed += [value for value in header(scope, b"transfer-encoding") if value.lower() != "chunked"]
     if len(types) != 1 or packed:
@@ -166,8 +183,10 @@ _QUALITY = re.compile(r"q\s*=\s*(0(\.[0-9]{0,3})?|1(\.0{0,3})?)", re.IGNORECASE)
 def accepts(scope: Scope, media_type: str) -> bool:
     """Whether the ``Accept`` header admits a media type; the most specific range decides."""
     values = header(scope, b"accept")
-    if not values or values == ["*/*"]:
-        return True
+    return not values or values in (["*/*"], [media_type]) or _admits(values, media_type)
+
+
+def _admits(values: list[str], media_type: str) -> bool:
     kind = media_type.partition("/")[0]
     ranks = {media_type: 2, f"{kind}/*": 1, "*/*": 0}
     best, quality = -1, 0.0

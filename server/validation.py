@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from itertools import islice
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
@@ -29,20 +30,35 @@ SAFE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 
 
+@dataclass(frozen=True)
+class Same:
+    """A document as a key: itself, not what is in it."""
+
+    document: contract.Document
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and self.document is other.document
+
+    def __hash__(self) -> int:
+        return id(self.document)
+
+
+@lru_cache(4)
+def _components(same: Same) -> tuple[JsonSchema, frozenset[str]]:
+    """The components that all schemas of a document share, and every member that it knows anywhere."""
+    schemas = same.document["components"]["schemas"]
+    names = frozenset(name for each in schemas.values() for name in each.get("properties", ()))
+    return {"schemas": contract.json_schema(schemas)}, names
+
+
 class Validator:
     """One schema of the contract, compiled."""
 
     def __init__(self, document: contract.Document, schema: Any) -> None:
-        self.root: JsonSchema = {
-            **contract.json_schema(schema),
-            "components": {"schemas": contract.json_schema(document["components"]["schemas"])},
-        }
+        components, self.names = _components(Same(document))
+        self.root: JsonSchema = {**contract.json_schema(schema), "components": components}
         target = contract.deref(document, schema)
         self.required: tuple[str, ...] = tuple(target.get("required", ()))
-        # Every member that the contract knows anywhere.
-        self.names = frozenset(
-            name for each in document["components"]["schemas"].values() for name in each.get("properties", ())
-        )
         self._compiled = jsonschema_rs.Draft4Validator(self.root, validate_formats=True)
 
     def is_valid(self, value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The rules of the contract as functions: a document in, the faults that it has out."""
+"""The rules of the contract as functions: a document in (OpenAPI 3.0 or 3.1), its faults out."""
 
 import importlib
 import inspect
@@ -7,9 +7,14 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from openapi_schema_validator import OAS30Validator, oas30_format_checker
-from referencing import Registry, Resource
-from referencing.jsonschema import DRAFT4
+from openapi_schema_validator import (
+    OAS30Validator,
+    OAS31Validator,
+    oas30_format_checker,
+    oas31_format_checker,
+)
+from referencing import Registry
+from referencing.jsonschema import DRAFT4, DRAFT202012
 
 import handlers
 from openapi import contract
@@ -36,6 +41,8 @@ SENT_HEADERS = {
     ("header", "webhook-signature"): True,
     ("header", "X-CloudArc-Test"): False,
 }
+
+FAREWELL = {"Deprecation", "Sunset"}
 
 ALWAYS = {"400", "405", "406", "408", "413", "415", "429", "500", "503"}
 
@@ -67,6 +74,19 @@ def schemas(document: contract.Document) -> Iterator[tuple[str, dict[str, Any]]]
         yield from visit(parameter["schema"], f"parameter {name}")
     for name, header in document["components"]["headers"].items():
         yield from visit(header["schema"], f"header {name}")
+
+
+def kind_of(schema: dict[str, Any]) -> tuple[str | None, bool]:
+    """Its type, and whether it may be null, which 3.0 and 3.1 say differently."""
+    kinds = schema.get("type")
+    if isinstance(kinds, list):
+        (kind,) = [each for each in kinds if each != "null"]
+        return kind, "null" in kinds
+    return kinds, schema.get("nullable", False)
+
+
+def is_modern(document: contract.Document) -> bool:
+    return bool(document["openapi"].startswith("3.1."))
 
 
 def media_types(document: contract.Document) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -104,9 +124,17 @@ def objects_are_named(document: contract.Document) -> Iterator[str]:
 
 
 @rule
+def required_members_are_defined(document: contract.Document) -> Iterator[str]:
+    for where, schema in schemas(document):
+        if where not in OPEN:
+            for name in sorted(set(schema.get("required", [])) - schema.get("properties", {}).keys()):
+                yield f"{where} requires {name}, which it does not define"
+
+
+@rule
 def everything_is_bounded(document: contract.Document) -> Iterator[str]:
     for where, schema in schemas(document):
-        kind = schema.get("type")
+        kind, _ = kind_of(schema)
         if kind == "string" and "enum" not in schema and "maxLength" not in schema:
             yield f"{where} has no maxLength"
         if kind == "array" and "maxItems" not in schema:
@@ -126,7 +154,8 @@ def everything_is_bounded(document: contract.Document) -> Iterator[str]:
 @rule
 def only_scalars_without_an_enum_are_nullable(document: contract.Document) -> Iterator[str]:
     for where, schema in schemas(document):
-        if schema.get("nullable") and ("enum" in schema or schema.get("type") in ("object", "array", None)):
+        kind, nullable = kind_of(schema)
+        if nullable and ("enum" in schema or kind in ("object", "array", None)):
             yield f"{where} must not be nullable"
 
 
@@ -173,22 +202,25 @@ def everything_is_described(document: contract.Document) -> Iterator[str]:
 
 @rule
 def examples_are_there_and_valid(document: contract.Document) -> Iterator[str]:
-    registry = Registry().with_resource(
-        "urn:doc", Resource.from_contents(document, default_specification=DRAFT4)
-    )
+    modern = is_modern(document)
+    draft, judge = (DRAFT202012, OAS31Validator) if modern else (DRAFT4, OAS30Validator)
+    formats = oas31_format_checker if modern else oas30_format_checker
+    registry = Registry().with_resource("urn:doc", draft.create_resource(document))
 
     def faults(schema: Any, value: Any) -> list[str]:
         target = {"$ref": f"urn:doc{schema['$ref']}"} if "$ref" in schema else schema
-        validator = OAS30Validator(target, registry=registry, format_checker=oas30_format_checker)
+        validator = judge(target, registry=registry, format_checker=formats)
         return [each.message[:200] for each in validator.iter_errors(value)]
 
     for name, schema in document["components"]["schemas"].items():
-        if "oneOf" in schema and "example" not in schema:
-            continue
-        if "example" not in schema:
+        examples = (
+            schema.get("examples", []) if modern else [schema[key] for key in ("example",) if key in schema]
+        )
+        if not examples and "oneOf" not in schema:
             yield f"{name} has no example"
-        elif wrong := faults({"$ref": f"#/components/schemas/{name}"}, schema["example"]):
-            yield f"the example of {name}: {wrong}"
+        for example in examples:
+            if wrong := faults({"$ref": f"#/components/schemas/{name}"}, example):
+                yield f"the example of {name}: {wrong}"
     parameters = [(name, each) for name, each in document["components"]["parameters"].items()]
     for where, node in [*media_types(document), *parameters]:
         values = (
@@ -201,6 +233,55 @@ def examples_are_there_and_valid(document: contract.Document) -> Iterator[str]:
         for value in values:
             if wrong := faults(node["schema"], value):
                 yield f"an example of {where}: {wrong}"
+
+
+@rule
+def nothing_is_of_the_other_version(document: contract.Document) -> Iterator[str]:
+    modern = is_modern(document)
+    if ("webhooks" if modern else "x-webhooks") not in document:
+        yield "the events are missing"
+    others = {"nullable", "example"} if modern else {"examples"}
+    for where, schema in schemas(document):
+        yield from (f"{where} has {name}" for name in sorted(others & schema.keys()))
+        if isinstance(schema.get("type"), list) and not modern:
+            yield f"{where} has several types"
+    if ("x-webhooks" if modern else "webhooks") in document:
+        yield "the events stand where the other version has them"
+
+
+@rule
+def what_may_grow_says_so(document: contract.Document) -> Iterator[str]:
+    for where, schema in schemas(document):
+        grows = "The list may grow" in schema.get("description", "")
+        if grows != schema.get("x-may-grow", False):
+            yield f"{where} needs x-may-grow: true, and a description that says that the list may grow"
+        if grows and not {"enum", "oneOf"} & schema.keys():
+            yield f"{where} is no list"
+    # Whoever reads an answer must know that it may have names of tomorrow.
+    for name in ("ErrorCode", "EventName", "EventData", "Scope", "Currency", "CountryCode"):
+        if not document["components"]["schemas"].get(name, {}).get("x-may-grow"):
+            yield f"{name} may grow, but does not say so"
+
+
+@rule
+def what_is_deprecated_says_since_when_and_until(document: contract.Document) -> Iterator[str]:
+    for operation in contract.operations(document):
+        dates = [key for key in ("x-deprecated", "x-sunset") if key in operation.spec]
+        if not operation.spec.get("deprecated"):
+            yield from (f"{operation.id} has {key}, but is not deprecated" for key in dates)
+            continue
+        try:
+            assert operation.farewell
+        except (KeyError, TypeError, ValueError):
+            yield f"{operation.id} needs x-deprecated and x-sunset, as dates in quotes"
+            continue
+        if operation.spec["x-sunset"] <= operation.spec["x-deprecated"]:
+            yield f"{operation.id} ends before it is deprecated"
+        for status, response in operation.spec["responses"].items():
+            headers = contract.deref(document, response)["headers"]
+            yield from (
+                f"{operation.id} {status} has no {name}" for name in sorted(FAREWELL - headers.keys())
+            )
 
 
 @rule
@@ -355,6 +436,15 @@ def webhooks_are_the_events(document: contract.Document) -> Iterator[str]:
             yield f"{name} is not the one value of its event"
         if schema["properties"]["data"] not in schemas["EventData"]["oneOf"]:
             yield f"the data of {name} cannot stand in an event"
+
+
+@rule
+def links_have_bodies_that_generators_read(document: contract.Document) -> Iterator[str]:
+    for operation in contract.operations(document):
+        for status, response in operation.spec["responses"].items():
+            for name, link in contract.deref(document, response).get("links", {}).items():
+                if not isinstance(link.get("requestBody", ""), str):
+                    yield f"{operation.id} {status} {name} has a requestBody, which must be x-request-body"
 
 
 @rule

@@ -32,6 +32,11 @@ from typing import Any, NoReturn
 import httpx
 import schemathesis
 from schemathesis.checks import CHECKS
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+)
 
 from openapi import contract
 from persistence import demo
@@ -45,6 +50,9 @@ FOLDER = ROOT / "build" / "fuzz"
 SEEDS = (1, 42, 1234)
 UNIT_PHASES = ("examples", "coverage", "fuzzing")
 OTHER = "other client"
+
+# Operations whose refusal was looked at, in the process of one run.
+REFUSED: set[str] = set()
 
 # It could switch on the limits that the other operations are called without.
 ALONE = frozenset({"update_settings"})
@@ -63,6 +71,36 @@ WEBHOOKS = {"CLOUDARC_WEBHOOK_PRIVATE_TARGETS": "on", "CLOUDARC_WEBHOOK_WORKER":
 def _read_html(context: Any, response: Any) -> str:
     """A page is a string to its schema."""
     return str(response.content.decode("utf-8"))
+
+
+@schemathesis.check
+def documented_refusal(context: Any, response: Any, case: Any) -> None:
+    """Whoever names nobody is refused as the contract says, once for each operation.
+
+    ``ignored_auth`` looks at the status of that refusal, and at nothing else of it.
+    """
+    if not 200 <= response.status_code < 300 or case.operation.label in REFUSED:
+        return
+    REFUSED.add(case.operation.label)
+    asked = response.request
+    headers = {name: value for name, value in asked.headers.items() if name.lower() != "authorization"}
+    if len(headers) == len(asked.headers):
+        return
+    refused = httpx.request(asked.method, asked.url, headers=headers, content=asked.body, timeout=30)
+    if refused.status_code == 401:
+        refusal = schemathesis.Response.from_any(refused)
+        for check in (response_headers_conformance, content_type_conformance, response_schema_conformance):
+            check(context, refusal, case)
+
+
+@schemathesis.hook
+def before_load_schema(_context: Any, document: dict[str, Any]) -> None:
+    """Give the links their bodies, which OpenAPI's generators want to be strings only."""
+    for operation in contract.operations(document):
+        for response in operation.spec["responses"].values():
+            for link in response.get("links", {}).values():
+                if "x-request-body" in link:
+                    link["requestBody"] = link.pop("x-request-body")
 
 
 @schemathesis.hook

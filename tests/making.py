@@ -82,6 +82,24 @@ def department(admin: Api, **values: Any) -> int:
     return made(admin.post("/departments", {"name": "Tests"} | values))
 
 
+def domain(admin: Api, client_id: int = 42, **values: Any) -> int:
+    """The id of a new domain."""
+    name = f"{secrets.token_hex(8)}.example.com"
+    body = {"client_id": client_id, "domain": name, "expires_at": f"{DUE}T00:00:00Z"}
+    return made(admin.post("/domains", body | values))
+
+
+def article(admin: Api, **values: Any) -> int:
+    """The id of a new article."""
+    body = {"title": "Test", "category": 9, "content": "Nothing to see here."}
+    return made(admin.post("/knowledgebase", body | values))
+
+
+def announcement(admin: Api, **values: Any) -> int:
+    """The id of a new announcement, which is a draft."""
+    return made(admin.post("/announcements", {"title": "Test", "content": "Nothing new."} | values))
+
+
 def token(admin: Api, client_id: int = 42, **values: Any) -> int:
     """The id of a new token."""
     return made(admin.post(f"/clients/{client_id}/tokens", values))

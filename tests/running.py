@@ -22,6 +22,7 @@ from persistence.settings import NO_LIMITS, Values
 from server import app
 from server.edge import Edge
 from server.health import Health, Probes
+from server.panel import Front
 from server.protocol import Protocol
 from server.subject import Subjects
 
@@ -49,9 +50,14 @@ class Running:
         self.edge = edge
         self.clock = clock
         self.health = Health(database, edge.counters)
-        self.served = served or Probes(edge, self.health)
+        self.served = served or Probes(Front(edge), self.health)
         self.port = 0
         self.loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def base(self) -> str:
+        """Where the server is, without the API's base path."""
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def url(self) -> str:

@@ -78,9 +78,11 @@ class TestServe:
     def test_the_line_that_it_prints_works(self, tmp_path: Path) -> None:
         with served(tmp_path) as (process, base):
             assert process.stdout is not None
-            lines = [process.stdout.readline() for _ in range(5)]
+            lines = [process.stdout.readline() for _ in range(7)]
             assert f"docs       {base}/docs" in lines[0]
-            curl = lines[4].partition("try")[2].strip()
+            assert f"panel      {base.removesuffix('/api/v1')}/admin" in lines[1]
+            assert "operator   demo, password demo-operator" in lines[5]
+            curl = lines[6].partition("try")[2].strip()
             assert curl == f'curl -H "Authorization: Bearer {CLIENT}" {base}/services'
             api = Api(base, CLIENT)
             assert api.get("/services").json()["data"][0]["product_name"] == "Business Hosting"
@@ -95,7 +97,7 @@ class TestServe:
         )
         assert process.stdout is not None
         first = process.stdout.readline()
-        httpx.get(f"{json.loads(first)['address']}/services?api_token={CLIENT}")
+        httpx.get(f"{json.loads(first)['address']}/services?api_token={CLIENT}", timeout=60)
         process.send_signal(signal.SIGINT)
         lines = [first, *process.communicate(timeout=20)[0].splitlines()]
         assert [json.loads(line)["level"] for line in lines]
@@ -124,7 +126,7 @@ class TestServe:
     @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
     def test_stopping_it_leaves_no_process_behind(self, tmp_path: Path, stop: signal.Signals) -> None:
         with served(tmp_path) as (process, base):
-            httpx.get(f"{base}/status")
+            httpx.get(f"{base}/status", timeout=60)
             children = psutil.Process(process.pid).children(recursive=True)
             process.send_signal(stop)
             process.wait(15)
@@ -289,11 +291,15 @@ class TestSpec:
     @pytest.mark.parametrize("audience", [None, "client", "admin"])
     @pytest.mark.parametrize("form", ["json", "yaml"])
     def test_it_prints_what_is_served(
-        self, tmp_path: Path, form: str, audience: contract.Audience | None
+        self, tmp_path: Path, form: contract.Form, audience: contract.Audience | None
     ) -> None:
         chosen = ["--audience", audience] if audience else []
         result = command(tmp_path, "spec", "--format", form, *chosen)
         assert result.stdout.encode() == contract.published(form, audience).body
+
+    def test_it_prints_it_in_openapi_3_1_too(self, tmp_path: Path) -> None:
+        result = command(tmp_path, "spec", "--format", "json", "--version", "3.1")
+        assert result.stdout.encode() == contract.published("json", version="3.1").body
 
 
 class TestSettings:

@@ -16,6 +16,8 @@ from tests.contract_rules import RULES
 from webhooks import signing
 
 DOCUMENT = contract.bundle()
+MODERN = contract.modernise(DOCUMENT)
+VERSIONS: dict[contract.Version, contract.Document] = {"3.0": DOCUMENT, "3.1": MODERN}
 
 
 def _path(path: str, method: str) -> Callable[[Any], Any]:
@@ -30,6 +32,8 @@ def _schema(name: str) -> Callable[[Any], Any]:
     return lambda document: document["components"]["schemas"][name]
 
 
+FAREWELL = {"deprecated": True, "x-deprecated": "2027-01-01", "x-sunset": "2027-07-01"}
+
 # For each rule a way to break it: where, and what is done there.
 BREAKS: dict[str, list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]] = {
     "objects_are_closed": [
@@ -39,6 +43,10 @@ BREAKS: dict[str, list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]] = {
     ],
     "objects_are_named": [
         (_schema("AdminServiceResponse"), lambda node: node["properties"].update(data={"type": "object"})),
+    ],
+    "required_members_are_defined": [
+        (_schema("AdminTicket"), lambda node: node["properties"].pop("subject")),
+        (_schema("InvoiceInput"), lambda node: node["required"].append("nothing")),
     ],
     "everything_is_bounded": [
         (_schema("TicketSubject"), lambda node: node.pop("maxLength")),
@@ -78,6 +86,25 @@ BREAKS: dict[str, list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]] = {
             lambda node: node["examples"]["client"].update(value={"error": 1}),
         ),
     ],
+    "nothing_is_of_the_other_version": [
+        (lambda document: document, lambda node: node.pop("x-webhooks")),
+        (lambda document: document, lambda node: node.update(webhooks={})),
+        (_schema("Id"), lambda node: node.update(examples=[1])),
+        (_schema("ClientPaidAt"), lambda node: node.update(type=["string", "null"])),
+    ],
+    "what_may_grow_says_so": [
+        (_schema("Currency"), lambda node: node.pop("x-may-grow")),
+        (_schema("Currency"), lambda node: node.update(description="A currency.")),
+        (_schema("Id"), lambda node: node.update({"x-may-grow": True, "description": "The list may grow."})),
+        (lambda document: document["components"]["schemas"], lambda node: node.pop("ErrorCode")),
+    ],
+    "what_is_deprecated_says_since_when_and_until": [
+        (_path("/invoices", "get"), lambda node: node.update({"x-sunset": "2027-07-01"})),
+        (_path("/invoices", "get"), lambda node: node.update(deprecated=True)),
+        (_path("/invoices", "get"), lambda node: node.update(FAREWELL)),
+        (_path("/invoices", "get"), lambda node: node.update(FAREWELL | {"x-sunset": "2026-01-01"})),
+        (_path("/invoices", "get"), lambda node: node.update(FAREWELL | {"x-sunset": "soon"})),
+    ],
     "operations_and_functions_match": [
         (_path("/invoices", "get"), lambda node: node.update(operationId="list_bills")),
     ],
@@ -106,7 +133,7 @@ BREAKS: dict[str, list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]] = {
     ],
     "shared_operations_have_both_branches": [
         (_schema("TicketAnswer"), lambda node: node["oneOf"].pop()),
-        (_schema("Error"), lambda node: node["oneOf"].pop(0)),
+        (_schema("ErrorAnswer"), lambda node: node["oneOf"].pop(0)),
     ],
     "scopes_are_said": [
         (_path("/services", "post"), lambda node: node.pop("x-scope")),
@@ -129,6 +156,12 @@ BREAKS: dict[str, list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]] = {
         (_schema("InvoicePaidEvent"), lambda node: node["properties"]["event"]["enum"].append("x")),
         (_schema("EventData"), lambda node: node["oneOf"].pop()),
     ],
+    "links_have_bodies_that_generators_read": [
+        (
+            _path("/clients", "post"),
+            lambda node: node["responses"]["201"]["links"]["GetClient"].update(requestBody={}),
+        ),
+    ],
     "links_lead_somewhere": [
         (
             _path("/services/{id}/suspend", "post"),
@@ -146,9 +179,10 @@ BREAKS: dict[str, list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]] = {
 
 
 class TestRules:
+    @pytest.mark.parametrize("version", contract.VERSIONS)
     @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-    def test_the_contract_keeps_it(self, rule: contract_rules.Rule) -> None:
-        assert list(rule(DOCUMENT)) == []
+    def test_the_contract_keeps_it(self, rule: contract_rules.Rule, version: contract.Version) -> None:
+        assert list(rule(VERSIONS[version])) == []
 
     @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
     def test_it_bites_on_every_broken_copy(self, rule: contract_rules.Rule) -> None:
@@ -172,6 +206,8 @@ class TestBundle:
         used = {name for kind in DOCUMENT["components"].values() for name in kind}
         # What one audience alone can be answered is in the bundle under that audience's name.
         used |= {name.removeprefix("Admin") for name in DOCUMENT["components"]["responses"]}
+        # What answers of deprecated operations have, of which there may be none.
+        used |= {"Deprecation", "Sunset", "DeprecationSecond", "HttpDate"}
         files = [PurePosixPath(f"{kind}.yaml") for kind in ("headers", "parameters", "responses")]
         files += [PurePosixPath("schemas", each.name) for each in (contract.ROOT / "schemas").glob("*.yaml")]
         assert len(files) > 5
@@ -182,9 +218,64 @@ class TestBundle:
     def test_what_is_published_reads_back_as_the_bundle(self) -> None:
         assert yaml.safe_load(contract.published("json").body) == DOCUMENT
         assert yaml.safe_load(contract.published("yaml").body) == DOCUMENT
+        assert json.loads(contract.published("json", version="3.1").body) == MODERN
+        assert yaml.safe_load(contract.published("yaml", version="3.1").body) == MODERN
 
     def test_the_renditions_are_stable(self) -> None:
         assert contract.render(contract.bundle(), "json") == contract.render(contract.bundle(), "json")
+
+
+class TestModern:
+    @pytest.mark.parametrize("audience", [None, "client", "admin"])
+    def test_it_and_its_projections_are_valid_openapi(self, audience: contract.Audience | None) -> None:
+        document = contract.modernise(contract.project(DOCUMENT, audience) if audience else DOCUMENT)
+        assert document["openapi"] == "3.1.0"
+        validate(document)
+
+    def test_its_webhooks_are_the_events(self) -> None:
+        assert [each.path for each in contract.webhooks(MODERN)] == list(DOCUMENT["x-webhooks"])
+        assert "webhooks" not in contract.modernise(contract.project(DOCUMENT, "client"))
+
+    def test_a_type_array_says_what_may_be_null(self) -> None:
+        assert DOCUMENT["components"]["schemas"]["AdminPaidAt"]["nullable"] is True
+        assert MODERN["components"]["schemas"]["AdminPaidAt"]["type"] == ["string", "null"]
+
+    def test_data_is_left_as_it_is(self) -> None:
+        tricky = {"schema": {"nullable": True}, "nullable": True, "example": 1}
+        schema = {
+            "type": "object",
+            "properties": {"example": {"type": "string", "nullable": True}, "schema": {"type": "string"}},
+            "example": tricky,
+        }
+        document = {"components": {"schemas": {"X": schema}, "examples": {"Y": {"value": tricky}}}, "x": 1}
+        found = contract.modernise(document)["components"]
+        assert found["schemas"]["X"]["examples"] == [tricky]
+        assert found["schemas"]["X"]["properties"] == {
+            "example": {"type": ["string", "null"]},
+            "schema": {"type": "string"},
+        }
+        assert found["examples"] == {"Y": {"value": tricky}}
+
+    @pytest.mark.parametrize(
+        ("place", "damage"),
+        [
+            (lambda document: document, lambda node: node.pop("webhooks")),
+            (_schema("Id"), lambda node: node.update(example=1)),
+            (_schema("AdminPaidAt"), lambda node: node.update(nullable=True)),
+            (lambda document: document, lambda node: node.update({"x-webhooks": {}})),
+        ],
+    )
+    def test_what_is_left_of_the_other_version_is_told(
+        self, place: Callable[[Any], Any], damage: Callable[[Any], Any]
+    ) -> None:
+        broken = copy.deepcopy(MODERN)
+        damage(place(broken))
+        assert list(contract_rules.nothing_is_of_the_other_version(broken))
+
+    def test_its_examples_are_judged_too(self) -> None:
+        broken = copy.deepcopy(MODERN)
+        broken["components"]["schemas"]["Money"]["examples"] = ["29.999"]
+        assert list(contract_rules.examples_are_there_and_valid(broken))
 
 
 class TestWebhooks:

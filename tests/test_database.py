@@ -198,7 +198,7 @@ class TestQueueing:
             database, other = connect(file), connect(file)
             await database.open()
             await other.open()
-            holder = other.writer.raw  # type: ignore[attr-defined]
+            holder = other.writer.raw  # type: ignore[attr-defined]  # known at run time only
             holder.execute("BEGIN IMMEDIATE")
             started = asyncio.get_running_loop().time()
             tasks = [asyncio.create_task(add(database, f"D{nth}")) for nth in range(6)]
@@ -218,7 +218,7 @@ class TestQueueing:
             database, other = connect(file), connect(file)
             await database.open()
             await other.open()
-            holder = other.writer.raw  # type: ignore[attr-defined]
+            holder = other.writer.raw  # type: ignore[attr-defined]  # known at run time only
             holder.execute("BEGIN IMMEDIATE")
             task = asyncio.create_task(add(database, "Cut"))
             await asyncio.sleep(0.05)
@@ -343,13 +343,13 @@ class TestSQLite:
         async def pragmas() -> list[Any]:
             database = connect(f"sqlite:///{tmp_path / 'x.db'}")
             await database.open()
-            raw = database.writer.raw  # type: ignore[attr-defined]
+            raw = database.writer.raw  # type: ignore[attr-defined]  # known at run time only
             found = [
                 raw.execute(f"PRAGMA {name}").fetchone()[0]
                 for name in ("journal_mode", "synchronous", "foreign_keys")
             ]
             with pytest.raises(sqlite3.OperationalError):
-                database.reader.raw.execute("CREATE TABLE x (y)")  # type: ignore[attr-defined]
+                database.reader.raw.execute("CREATE TABLE x (y)")  # type: ignore[attr-defined]  # known at run time only
             await database.close()
             return found
 

@@ -13,3 +13,8 @@ class TestListDepartments:
         assert {1, 2} <= {row["id"] for row in mine["data"]}
         assert 4 not in {row["id"] for row in mine["data"]}
         assert mine["count"] == theirs["meta"]["total"] == len(mine["data"])
+
+
+class TestGetDepartment:
+    def test_an_inactive_one_is_read_by_its_id(self, admin: Api) -> None:
+        assert admin.get("/departments/4").json()["data"] == {"id": 4, "name": "Telegrams"}

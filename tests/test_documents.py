@@ -1033,12 +1033,13 @@ class Receiver:
     """A server of somebody who wants to be told: it keeps what it is sent, and answers 200."""
 
     def __init__(self) -> None:
-        self.bodies: queue.Queue[bytes] = queue.Queue()
-        bodies = self.bodies
+        self.told: queue.Queue[tuple[bytes, dict[str, str]]] = queue.Queue()
+        told = self.told
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                bodies.put(self.rfile.read(int(self.headers["Content-Length"])))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                told.put((self.rfile.read(int(headers["content-length"])), headers))
                 self.send_response(200)
                 self.end_headers()
 
@@ -1095,7 +1096,7 @@ def payload(server: Running, receiver: Receiver) -> Any:
     server.clock.fixed = datetime(2025, 1, 15, 12, tzinfo=UTC)
     assert admin.post("/invoices/1234/pay").status_code == 200
     server.clock.fixed = None
-    body = json.loads(receiver.bodies.get(timeout=10))
+    body = json.loads(receiver.told.get(timeout=10)[0])
     admin.request("DELETE", f"/webhooks/{id}")
     admin.close()
     return body
@@ -1108,13 +1109,14 @@ class TestArcBillingWebhooks:
     ) -> None:
         id, secret = receiver.subscribe(admin, event)
         made = change(admin)
-        body = receiver.bodies.get(timeout=10)
+        body, headers = receiver.told.get(timeout=10)
         assert admin.request("DELETE", f"/webhooks/{id}").status_code == 200
         payload = json.loads(body)
         assert list(payload) == list(PAYLOAD)
         assert (payload["event"], payload["data"]["id"]) == (event, made)
         assert signing.verify_body(signing.key_of(secret), body)
-        assert receiver.bodies.empty()
+        assert signing.verify_headers(signing.key_of(secret), headers, body, time.time())
+        assert receiver.told.empty()
 
     @proves(
         ARCBILLING,

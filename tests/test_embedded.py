@@ -168,7 +168,10 @@ class TestEnd:
     def test_it_ends_with_the_server_however_that_ends(
         self, tmp_path: Path, stop: signal.Signals, status: int
     ) -> None:
+        # Where the tests themselves are run by nohup, their children would be deaf to it.
+        before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
         with served(tmp_path) as (process, _):
+            signal.signal(signal.SIGHUP, before)
             kept = its_valkey(process)
             process.send_signal(stop)
             assert process.wait(15) == status

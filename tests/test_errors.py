@@ -1,6 +1,7 @@
 """Errors: the order of refusals, and answers that the contract does not allow."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -119,7 +120,7 @@ class TestBreaches:
         assert server.count(Ticket) == before
 
     def test_reading_is_judged_too(self, client: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-        wrong = Views(client=services._client, client_row=lambda row: {"id": row.id}, admin=services._admin)
+        wrong = replace(services.VIEWS, client_row=lambda row: {"id": row.id})
         monkeypatch.setattr(services, "VIEWS", wrong)
         response = client.get("/services")
         assert (response.status_code, response.json()) == (500, {"error": "Server error", "code": 500})

@@ -447,7 +447,7 @@ class TestOrder:
         run(work)
 
     def test_who_reads_on_misses_none_and_sees_none_twice(self, run: Callable[[Work], Any]) -> None:
-        chance = Random(7)  # noqa: S311  the same pauses every time
+        chance = Random(7)
         pauses = [(chance.random() / 20, chance.random() / 50) for _ in range(40)]
 
         async def work(database: Database) -> None:

@@ -1,15 +1,24 @@
 """What goes wrong around the server: it says 503 or nothing worse, and recovers by itself."""
 
 import asyncio
+import logging
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import select
 
 from handlers.dialects import ClientDialect
+from persistence import departments, migrations
+from persistence.database import Database
+from persistence.departments import Department
+from persistence.engines import connect
+from persistence.errors import Unavailable
 from persistence.tickets import TicketReply
+from server import logs
 from server.app import CrossOrigin
 from server.edge import Edge
 from server.transport import call_of
@@ -47,6 +56,45 @@ class TestPostgreSQL:
             assert 503 in seen
             answer = httpx.get(f"{running.url}/services", headers={"Authorization": f"Bearer {CLIENT}"})
             assert answer.status_code == 200
+
+    def test_a_process_that_does_not_go_on_loses_its_locks(
+        self, postgres: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("persistence.engines.IDLE_SECONDS", 0.2)
+        url = new_database("postgresql", tmp_path, postgres)
+        migrations.upgrade(url)
+
+        async def hold(database: Database) -> None:
+            async with database.transaction() as db:
+                await departments.create(db, {"name": "Held", "status": "active"})
+                await asyncio.sleep(1)
+                await departments.create(db, {"name": "Too late", "status": "active"})
+
+        async def work() -> None:
+            database = connect(url)
+            await database.open()
+            try:
+                with pytest.raises(Unavailable):
+                    await hold(database)
+                async with database.transaction() as db:
+                    await departments.create(db, {"name": "After", "status": "active"})
+                async with database.reading() as db:
+                    assert [row.name for row in await db.all(select(Department.name))] == ["After"]
+            finally:
+                await database.close()
+
+        asyncio.run(work())
+
+    def test_a_pool_that_cannot_connect_says_so_in_one_line(
+        self,
+    ) -> None:
+        record = logging.LogRecord("asyncpg.pool", logging.WARNING, "", 0, "Failed", (), None)
+        try:
+            raise OSError("refused")
+        except OSError:
+            record.exc_info = sys.exc_info()
+        assert logs._in_one_line(record)
+        assert logs.TextFormatter().format(record).endswith("warning Failed: refused")
 
 
 async def _terminate_all(url: str) -> None:

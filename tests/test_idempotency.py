@@ -17,6 +17,7 @@ from server import app
 from tests import making
 from tests.contract_client import DOCUMENT, Api
 from tests.running import Running
+from tests.test_auth import example_body, fresh
 
 POSTS = [each for each in contract.operations(DOCUMENT) if each.method == "post"]
 
@@ -266,3 +267,17 @@ class TestPurge:
 
         assert server.inside(purge, write=True) >= 1
         assert server.count(idempotency.IdempotencyKey, key=key) == 0
+
+
+class TestEveryPost:
+    @pytest.mark.parametrize("operation", POSTS, ids=lambda each: each.id)
+    def test_it_hears_the_key(self, operation: contract.Operation, admin: Api) -> None:
+        path = operation.path.replace("{delivery_id}", "1").replace("{id}", str(fresh(operation, admin)))
+        body = example_body(operation, "admin")
+        if operation.id == "create_client":
+            body = {**body, "email": f"{token_hex(8)}@example.com"}
+        headers = {"Idempotency-Key": token_hex(8)}
+        answers = [admin.request("POST", path, json=body, headers=headers) for _ in range(2)]
+        if answers[0].status_code < 300:
+            assert answers[1].headers["Idempotent-Replayed"] == "true"
+            assert answers[1].content == answers[0].content

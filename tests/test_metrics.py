@@ -191,7 +191,7 @@ class TestPorts:
             assert httpx.get(base.removesuffix("/api/v1") + "/metrics").status_code != 200
 
     def test_each_worker_has_a_port(self, tmp_path: Path, postgres: str) -> None:
-        url, port = new_database("postgresql", tmp_path, postgres), free_port()
+        url, port = new_database("postgresql", tmp_path, postgres), free_port(neighbours=1)
         settings = {"database_url": url, "metrics_port": str(port), "rate_limit_client": "0"}
         with served(tmp_path, "--workers", "2", **settings) as (process, base):
             wanted = {("127.0.0.1", port), ("127.0.0.1", port + 1)}

@@ -387,7 +387,16 @@ class Test9ImproperInventoryManagement:
     @pytest.mark.parametrize(
         "path",
         [
-            *("/admin", "/debug", "/docs", "/openapi.json", "/swagger.json", "/graphql", "/metrics", "/.env"),
+            *(
+                "/administrator",
+                "/debug",
+                "/docs",
+                "/openapi.json",
+                "/swagger.json",
+                "/graphql",
+                "/metrics",
+                "/.env",
+            ),
             *("/api/v1/", "/api/v1", "/api/v2/clients", "/api/clients", "/api/v1/users", "/api/v1/clients/"),
             *("/api/v1//clients", "/API/V1/clients", "/api/v1/clients.json", "/api/v1/clients;a=b"),
         ],

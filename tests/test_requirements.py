@@ -9,12 +9,27 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
-FILES = ["requirements.txt", "requirements-dev.txt"]
+FILES = ["requirements.txt", "requirements-dev.txt", "requirements-clients.txt", "requirements-judges.txt"]
+FILES += ["requirements-bench.txt"]
+
+
+def wanted(folder: str) -> list[str]:
+    """What stands in the file that a list of versions is made from."""
+    text = (ROOT / "tests" / folder / "requirements.in").read_text()
+    return [line for line in text.splitlines() if not line.startswith("#")]
+
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
 WANTED = {
     "requirements.txt": PROJECT["dependencies"],
-    "requirements-dev.txt": PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"],
+    "requirements-dev.txt": PROJECT["dependencies"] + EXTRAS["dev"],
+    "requirements-bench.txt": PROJECT["dependencies"] + EXTRAS["dev"] + EXTRAS["bench"],
+    "requirements-clients.txt": wanted("clients"),
+    "requirements-judges.txt": wanted("judges"),
 }
+# How pip-compile names what wants a package on its own account.
+WANTING = ("(pyproject.toml)", "-r tests/clients/requirements.in", "-r tests/judges/requirements.in")
 
 
 def lines(file: str) -> list[str]:
@@ -51,10 +66,14 @@ class TestFiles:
     def test_what_is_there_on_its_own_account_is_what_the_project_depends_on(self, file: str) -> None:
         text = (ROOT / file).read_text()
         blocks = re.findall(r"^([\w.-]+)==(?:.*\\\n)(?:.*--hash.*\n)+((?: +#.*\n)*)", text, re.MULTILINE)
-        direct = {canonicalize_name(name) for name, via in blocks if "(pyproject.toml)" in via}
+        direct = {canonicalize_name(name) for name, via in blocks if any(each in via for each in WANTING)}
         assert direct == {canonicalize_name(Requirement(each).name) for each in WANTED[file]}
 
 
 def test_development_runs_on_the_versions_that_are_shipped() -> None:
     shipped, development = pins("requirements.txt"), pins("requirements-dev.txt")
     assert shipped.items() <= development.items()
+
+
+def test_what_is_measured_runs_on_the_versions_that_are_shipped() -> None:
+    assert pins("requirements-dev.txt").items() <= pins("requirements-bench.txt").items()

@@ -29,20 +29,28 @@ class TestGetStatus:
 class TestShowContract:
     @pytest.mark.parametrize("audience", [None, "client", "admin"])
     @pytest.mark.parametrize("form", ["json", "yaml"])
+    @pytest.mark.parametrize("version", [None, "3.0", "3.1"])
     def test_it_is_served_as_it_was_tested(
-        self, nobody: Api, form: str, audience: contract.Audience | None
+        self,
+        nobody: Api,
+        form: str,
+        audience: contract.Audience | None,
+        version: contract.Version | None,
     ) -> None:
-        response = nobody.get(f"/openapi.{form}", **({"audience": audience} if audience else {}))
+        asked = {"audience": audience, "version": version}
+        response = nobody.get(f"/openapi.{form}", **{name: each for name, each in asked.items() if each})
         read = json.loads if form == "json" else yaml.safe_load
-        assert read(response.content) == (contract.project(DOCUMENT, audience) if audience else DOCUMENT)
+        document = contract.project(DOCUMENT, audience) if audience else DOCUMENT
+        assert read(response.content) == (contract.modernise(document) if version == "3.1" else document)
         again = nobody.request(
             "GET", str(response.request.url), headers={"If-None-Match": response.headers["ETag"]}
         )
         assert (again.status_code, again.content) == (304, b"")
         assert again.headers["ETag"] == response.headers["ETag"]
 
-    def test_an_unknown_audience_is_400(self, nobody: Api) -> None:
-        assert nobody.get("/openapi.json", audience="staff").status_code == 400
+    @pytest.mark.parametrize("asked", [{"audience": "staff"}, {"version": "2.0"}, {"version": "3.1.0"}])
+    def test_an_unknown_audience_or_version_is_400(self, nobody: Api, asked: dict[str, str]) -> None:
+        assert nobody.get("/openapi.json", **asked).status_code == 400
 
 
 class TestShowDocs:
@@ -50,9 +58,15 @@ class TestShowDocs:
         response = nobody.get("/docs")
         assert response.headers["Content-Type"] == "text/html; charset=utf-8"
         page = re.sub(r"<(script|style)>.*?</\1>", "", response.text, flags=re.DOTALL)
-        assert len(page) < 2_000
+        assert len(page) < 20_000
         assert not re.findall(r'(?:src|href)="(?!openapi|data:)', page)
         assert "connect-src 'self'" in response.headers["Content-Security-Policy"]
+
+    def test_the_page_shows_the_webhooks(self, nobody: Api) -> None:
+        page = nobody.get("/docs").text
+        for event in contract.webhooks(DOCUMENT):
+            assert f"<code>{event.path}</code>" in page
+        assert page.count("&quot;signature&quot;: &quot;sha256=") == 8
 
     def test_its_policy_admits_its_own_scripts_alone(self, nobody: Api) -> None:
         response = nobody.get("/docs")

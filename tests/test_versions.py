@@ -26,6 +26,9 @@ NEW: dict[str, Any] = {
     "/products/{id}": ({"description": "New"}, making.product),
     "/servers/{id}": ({"name": "new"}, making.server),
     "/departments/{id}": ({"name": "New"}, making.department),
+    "/domains/{id}": ({"status": "expired"}, making.domain),
+    "/knowledgebase/{id}": ({"content": "New"}, making.article),
+    "/announcements/{id}": ({"content": "New"}, making.announcement),
 }
 
 

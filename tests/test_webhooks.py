@@ -225,6 +225,15 @@ class TestCreating:
         assert data(admin.get(f"/webhooks/{second['id']}"))["url"] == second["url"]
         assert admin.put(f"/webhooks/{second['id']}", {"url": second["url"]}).status_code == 200
 
+    def test_there_are_only_so_many(self, admin: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+        there = admin.get("/webhooks").json()["meta"]["total"]
+        monkeypatch.setattr("persistence.webhooks.MOST", there + 1)
+        body = {"url": f"https://one-more-{there}.example/hook", "events": ["invoice.paid"]}
+        assert admin.post("/webhooks", body).status_code == 201
+        refused = admin.post("/webhooks", body | {"url": f"https://too-many-{there}.example/hook"})
+        assert refused.status_code == 409
+        assert "delete one" in refused.json()["error"]["message"]
+
     def test_of_many_with_one_url_one_comes_through(self, server: Running) -> None:
         body = {"url": unused(), "events": ["invoice.paid"]}
 

@@ -15,15 +15,16 @@ from webhooks import signing
 from webhooks.events import kinds
 
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+PAIRS = [high + low for high in CROCKFORD for low in CROCKFORD]
 
 
 def message_id(now: datetime) -> str:
     """``evt_`` and a ULID: 48 bits of milliseconds, 80 of chance."""
     number = (int(now.timestamp() * 1000) << 80) | secrets.randbits(80)
     digits = ""
-    for _ in range(26):
-        number, digit = divmod(number, 32)
-        digits = CROCKFORD[digit] + digits
+    for _ in range(13):
+        number, pair = divmod(number, 1024)
+        digits = PAIRS[pair] + digits
     return f"evt_{digits}"
 
 

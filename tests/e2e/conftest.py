@@ -72,11 +72,17 @@ def verify(request: pytest.FixtureRequest) -> Verify:
 
 
 @pytest.fixture(scope="session")
-def standard(tmp_path_factory: pytest.TempPathFactory) -> Verify:
-    """The npm package of Standard Webhooks, in the version and with the hashes of the lock file."""
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with our scripts and the npm packages that they need, with the hashes of the lock file."""
     folder = tmp_path_factory.mktemp("npm")
-    for name in ("package.json", "package-lock.json", "standardwebhooks.js"):
+    for name in ("package.json", "package-lock.json", "standardwebhooks.js", "panel.js"):
         shutil.copy(Path(__file__).parent / name, folder)
     install = [program("npm", "npm"), "ci", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"]
     subprocess.run(install, cwd=folder, check=True, timeout=180)
-    return verifying(program("node", "nodejs"), str(folder / "standardwebhooks.js"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def standard(packages: Path) -> Verify:
+    """The npm package of Standard Webhooks."""
+    return verifying(program("node", "nodejs"), str(packages / "standardwebhooks.js"))

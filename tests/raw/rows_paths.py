@@ -115,7 +115,7 @@ ROWS = [
         for path in ("/", "", "/tickets/", "//tickets", "/tickets/15/", "/tickets%2F15", f"/{ECHO}")
     ],
     Row("a path of 10,000 segments is nowhere", get("/tickets" + "/15" * 10_000), 404, "admin"),
-    Row("the root is nowhere", raw("GET", "/"), 404, "admin"),
+    Row("what is beside the panel is nowhere", raw("GET", "/administrator"), 404, "admin"),
     Row(
         "a target that could be an address is nowhere", raw("GET", "//localhost/api/v1/status"), 404, "admin"
     ),

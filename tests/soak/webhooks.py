@@ -120,7 +120,7 @@ async def survive_kills(
         async with calling(base) as caller:
             webhook = await caller.webhook(f"{target}/ok", "ticket.opened")
             opening = asyncio.create_task(caller.open_tickets(events))
-            chance = random.Random(1)  # noqa: S311  # A run can be repeated.
+            chance = random.Random(1)  # A run can be repeated.
             for nth in range(kills):
                 # Spread over the run; a worker is hit while it has deliveries in the air.
                 mark = events * (nth + 1) // (kills + 1)

@@ -1,0 +1,1 @@
+"""What `make bench` runs: CloudArc as it is shipped, its peers, and the bars that it is held to."""

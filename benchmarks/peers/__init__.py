@@ -1,0 +1,1 @@
+"""The peers: what people would use instead, doing the same work for each request."""

@@ -1,0 +1,16 @@
+"""CloudArc's app on a database that lies in memory, without Redis: what remains is the framework."""
+
+from starlette.types import ASGIApp
+
+from benchmarks.memory import Memory
+from benchmarks.peers import options
+from openapi import contract
+from persistence.engines import connect
+from server import logs
+from server.app import assemble
+
+
+def create() -> ASGIApp:
+    """The app."""
+    logs.set_up(options.settings())
+    return assemble(Memory(connect(options.DATABASE)), contract.bundle())

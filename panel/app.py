@@ -1,0 +1,218 @@
+"""The panel as an ASGI app: which path is which page, what every answer carries, what a failure becomes."""
+
+import logging
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
+
+from openapi import contract
+from panel import forms, showing
+from panel.calls import Call, Visit
+from panel.operations import NAVIGATION, Page, Pages
+from panel.pages import Desk
+from panel.sessions import Sessions, Signed, forget, keep
+from persistence.database import Database
+from persistence.errors import Unavailable
+
+logger = logging.getLogger("cloudarc")
+
+FOLDER = Path(__file__).parent
+
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+    )
+)
+
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    # With no-referrer browsers would not say where a form comes from.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+Charge = Callable[[Scope], Awaitable[int]]
+"""Counts a try to sign in for its address; the seconds to wait, 0 where it is admitted."""
+
+
+class Show(Protocol):
+    async def __call__(self, request: Request, signed: Signed) -> Response: ...
+
+
+class Panel:
+    """Answers ``/`` and everything below ``/admin``."""
+
+    def __init__(
+        self,
+        document: contract.Document,
+        call: Call,
+        database: Database,
+        clock: Callable[[], datetime],
+        charge: Charge,
+        dead: Collection[str] = frozenset(),
+    ) -> None:
+        """``dead`` are hashes of passwords that open nothing."""
+        self.pages = Pages(document)
+        self.sessions = Sessions(database, clock, dead)
+        self.charge = charge
+        self.style = (FOLDER / "style.css").read_bytes()
+        self.templates = Environment(
+            loader=FileSystemLoader(FOLDER / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self.templates.globals.update(cell=showing.cell, label=forms.label, pages=self.pages)
+        self.templates.globals["navigation"] = [self.pages.index(tag) for tag in NAVIGATION]
+        self.desk = Desk(self.pages, call, self.render)
+        self.tags = {each["name"]: each["description"] for each in document["tags"]}
+        routes = [
+            Route("/", self._front, methods=["GET"]),
+            Route("/admin/style.css", self._style, methods=["GET"]),
+            Route("/admin/sign-in", self._sign_in, methods=["GET", "POST"]),
+            Route("/admin/sign-out", self._inside("sign_out", self._sign_out), methods=["POST"]),
+            Route("/admin", self._inside("home", self._home), methods=["GET"]),
+        ]
+        # What is spelled out comes before what any number may stand for.
+        for page in sorted(self.pages.by_id.values(), key=lambda each: each.url.count("{")):
+            methods = ["GET"] if page.kind in ("list", "item") else ["GET", "POST"]
+            routes.append(Route(f"/admin{page.url}", self._operation(page), methods=methods))
+        self.router = Router(routes, redirect_slashes=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        visit: Visit = scope["extensions"]["panel"]
+        request = Request(scope, receive)
+        started = False
+
+        async def sending(message: MutableMapping[str, Any]) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                names = {name for name, _ in message["headers"]}
+                wanted = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+                message["headers"] = [*message["headers"], *(each for each in wanted if each[0] not in names)]
+            await send(message)
+
+        try:
+            await self.router({**scope, "app": self}, receive, sending)
+        except ClientDisconnect:
+            return
+        except Exception as error:
+            if started:
+                raise
+            await self._failure(request, visit, error)(scope, receive, sending)
+
+    def _failure(self, request: Request, visit: Visit, error: Exception) -> Response:
+        """The page that says what went wrong."""
+        if isinstance(error, HTTPException | forms.BadForm):
+            status = error.status_code if isinstance(error, HTTPException) else error.status
+            texts = {404: "There is no such page.", 405: "This page takes no such request."}
+            message = texts.get(status, "") if isinstance(error, HTTPException) else str(error)
+            headers = dict(getattr(error, "headers", None) or {})
+            return self.render(request, "problem.html", status=status, message=message, headers=headers)
+        if isinstance(error, Unavailable):
+            message = "The database does not answer. Nothing was changed; try again in a moment."
+            return self.render(
+                request, "problem.html", status=503, message=message, headers={"Retry-After": "1"}
+            )
+        logger.error("%s failed", visit.request_id, exc_info=error)
+        message = f"The server failed, and nothing was changed. Quote {visit.request_id} to who runs it."
+        return self.render(request, "problem.html", status=500, message=message)
+
+    def render(
+        self,
+        request: Request,
+        template: str,
+        *,
+        status: int = 200,
+        signed: Signed | None = None,
+        headers: dict[str, str] | None = None,
+        **values: Any,
+    ) -> Response:
+        """A page."""
+        place = {"status": status, "signed": signed, "path": request.url.path, "tag": "", "done": ""}
+        text = self.templates.get_template(template).render(place | values)
+        return HTMLResponse(text, status, headers)
+
+    def _inside(self, name: str, show: Show) -> Callable[[Request], Awaitable[Response]]:
+        """A page for those who have signed in; others are led to where they can."""
+
+        async def endpoint(request: Request) -> Response:
+            visit: Visit = request.scope["extensions"]["panel"]
+            visit.page = f"panel_{name}"
+            signed = await self.sessions.find(request)
+            if signed is None:
+                way = request.url.path if request.method in ("GET", "HEAD") else "/admin"
+                return RedirectResponse(f"/admin/sign-in?next={way}", 303)
+            visit.caller = signed.caller
+            return await show(request, signed)
+
+        return endpoint
+
+    def _operation(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
+        shows = {"list": self.desk.rows, "item": self.desk.thing}
+
+        async def show(request: Request, signed: Signed) -> Response:
+            return await shows.get(page.kind, self.desk.form)(page, request, signed)
+
+        return self._inside(page.id, show)
+
+    async def _front(self, request: Request) -> Response:
+        request.scope["extensions"]["panel"].page = "panel_front"
+        return self.render(request, "front.html")
+
+    async def _style(self, request: Request) -> Response:
+        request.scope["extensions"]["panel"].page = "panel_style"
+        return Response(self.style, media_type="text/css", headers={"Cache-Control": "max-age=300"})
+
+    async def _home(self, request: Request, signed: Signed) -> Response:
+        return self.render(request, "home.html", signed=signed, descriptions=self.tags)
+
+    async def _sign_in(self, request: Request) -> Response:
+        visit: Visit = request.scope["extensions"]["panel"]
+        visit.page = "panel_sign_in"
+        way = request.query_params.get("next", "/admin")
+        if not way.startswith("/admin") or "\\" in way or any(ord(each) < 33 for each in way):
+            way = "/admin"
+        if request.method != "POST":
+            return self.render(request, "sign_in.html", way=way, name="", message="")
+        sent = await forms.read(request, None)
+        name = forms.one(sent, "name")
+        seconds = await self.charge(request.scope)
+        if seconds:
+            message = f"Too many tries from your address; try again in {seconds} seconds."
+            headers = {"Retry-After": str(seconds)}
+            return self.render(
+                request, "sign_in.html", status=429, way=way, name=name, message=message, headers=headers
+            )
+        signed = await self.sessions.sign_in(name, forms.one(sent, "password"))
+        if signed is None:
+            message = "The name and the password do not fit, or there were too many wrong tries."
+            return self.render(request, "sign_in.html", status=403, way=way, name=name, message=message)
+        visit.caller = signed.caller
+        response = RedirectResponse(way, 303)
+        keep(response, signed.secret)
+        return response
+
+    async def _sign_out(self, request: Request, signed: Signed) -> Response:
+        await forms.read(request, signed.csrf)
+        await self.sessions.sign_out(signed)
+        response = RedirectResponse("/admin/sign-in", 303)
+        forget(response)
+        return response

@@ -1,0 +1,314 @@
+"""Forms: made of the contract's schemas, so that they cannot drift from it, and read at one place.
+
+A field is called as its fault's pointer is, with points: ``items.0.amount``.
+"""
+
+import asyncio
+import hmac
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from starlette.requests import Request
+
+from openapi import contract
+
+MAX_FORM = 2 * 1024 * 1024
+"""Bytes. The longest text of the contract has 100,000 characters, each of which may take twelve."""
+
+MAX_FIELDS = 2000
+
+SECONDS = 30.0
+"""In which a form must have come."""
+
+LONG = 500
+"""From so many characters on a text has several lines."""
+
+LINES = 3
+MORE_LINES = 5
+
+# What a name does not say by itself.
+LABELS = {
+    "id": "ID",
+    "event_id": "Event ID",
+    "uid": "Message ID",
+    "items": "Lines",
+    "url": "URL",
+    "ip_address": "IP address",
+    "address": "Street and number",
+    "q": "Search",
+    "kind": "Kind of server",
+    "rate_limit_client": "Calls a minute of one address with client tokens",
+    "rate_limit_admin": "Calls a minute of one API key",
+    "rate_limit_anonymous": "Calls a minute of one address without a valid credential",
+}
+
+INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d)?")
+
+
+def label(name: str) -> str:
+    """What people call a member."""
+    words = name.removesuffix("_id").removesuffix("_at") if name not in LABELS else ""
+    return LABELS.get(name) or words.replace("_", " ").capitalize()
+
+
+@dataclass(frozen=True)
+class Field:
+    """One input, or a group of them."""
+
+    name: str
+    kind: str
+    required: bool = False
+    label: str = ""
+    hint: str = ""
+    options: tuple[tuple[str, str], ...] = ()
+    attributes: tuple[tuple[str, str | int], ...] = ()
+    fields: tuple["Field", ...] = ()
+    value: Any = ""
+    error: str = ""
+    now: str | None = None
+
+
+def fields_of(document: contract.Document, schema: Any, base: str = "") -> tuple[Field, ...]:
+    """The fields of an object's schema."""
+    target = contract.deref(document, schema)
+    required = target.get("required", ())
+    return tuple(
+        field_of(document, name, each, base=base, required=name in required)
+        for name, each in target["properties"].items()
+    )
+
+
+def field_of(
+    document: contract.Document, name: str, schema: Any, *, base: str = "", required: bool = False
+) -> Field:
+    """The field of a member, or of a parameter."""
+    spec = contract.deref(document, schema)
+    kind = _kind(document, name, spec)
+    made = Field(
+        name=base + name,
+        kind=kind,
+        required=required,
+        label=_title(name, kind),
+        hint=_hint(kind, schema, spec),
+        attributes=tuple(_attributes(name, spec)),
+    )
+    if made.kind == "group":
+        return replace(made, fields=fields_of(document, spec, f"{made.name}."))
+    if made.kind == "lines":
+        made = replace(made, hint="")
+        # A line that is left empty is none, so nothing is required in it.
+        inner = [replace(each, required=False, hint="") for each in fields_of(document, spec["items"])]
+        return replace(
+            made, fields=tuple(replace(each, kind="text") if each.kind == "long" else each for each in inner)
+        )
+    enum = contract.deref(document, spec["items"])["enum"] if made.kind == "checks" else spec.get("enum", ())
+    return replace(made, options=tuple((each, each or "—") for each in enum))
+
+
+def _title(name: str, kind: str) -> str:
+    """What a field is called: what is typed is a number, or an instant in UTC."""
+    if kind == "number" and name.endswith("_id"):
+        return f"{label(name)} ID"
+    return f"{label(name)} (UTC)" if kind == "instant" else label(name)
+
+
+def _kind(document: contract.Document, name: str, spec: Mapping[str, Any]) -> str:
+    if spec.get("type") == "object":
+        return "group"
+    if spec.get("type") == "array":
+        return "checks" if "enum" in contract.deref(document, spec["items"]) else "lines"
+    if spec.get("type") == "boolean":
+        return "yesno"
+    if "enum" in spec:
+        return "select"
+    if spec.get("type") == "integer":
+        return "number"
+    if "oneOf" in spec:
+        return "money"
+    kinds = {"date": "date", "date-time": "instant", "password": "password"}
+    if spec.get("format") in kinds:
+        return kinds[spec["format"]]
+    return "long" if spec.get("maxLength", 0) >= LONG and name not in ("url", "q", "resource") else "text"
+
+
+def _hint(kind: str, schema: Any, spec: Mapping[str, Any]) -> str:
+    expects = spec.get("x-expects", "")
+    if kind == "money":
+        return ""
+    if kind == "password":
+        return "At least 8 characters. Where there is one already, it stays if this is left empty."
+    if expects and spec.get("format") not in ("date", "date-time") and "enum" not in spec:
+        return f"{expects[0].upper()}{expects[1:]}."
+    return "" if "$ref" in schema else str(spec.get("description", ""))
+
+
+def _attributes(name: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str | int]]:
+    names = {"minLength": "minlength", "maxLength": "maxlength", "minimum": "min", "maximum": "max"}
+    yield from ((html, spec[key]) for key, html in names.items() if key in spec)
+
+
+def text_of(value: Any) -> Any:
+    """A member's value as its field shows it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str) and re.fullmatch(INSTANT.pattern + "Z", value):
+        return value.removesuffix("Z")
+    return value if isinstance(value, list) else str(value)
+
+
+def filled(fields: Sequence[Field], item: Mapping[str, Any], faults: Mapping[str, str]) -> list[Field]:
+    """Fields with the values of an object and what is wrong with them."""
+    result = []
+    for each in fields:
+        name = each.name.rpartition(".")[2]
+        value = item.get(name)
+        error = faults.get(each.name, "")
+        if each.kind == "group":
+            inner = filled(each.fields, value or {}, faults)
+            result.append(replace(each, fields=tuple(inner), error=error))
+        elif each.kind == "lines":
+            rows = value or []
+            made = [
+                tuple(filled(_row(each, nth), row, faults))
+                for nth, row in enumerate([*rows, *[{}] * max(0, LINES - len(rows))])
+            ]
+            result.append(replace(each, value=made, error=error))
+        else:
+            if each.kind == "checks":
+                # A fault of one entry stands at the whole.
+                error = error or next(
+                    (text for key, text in faults.items() if key.startswith(f"{each.name}.")), ""
+                )
+            result.append(replace(each, value=text_of(value), error=error))
+    return result
+
+
+def _row(field: Field, nth: int) -> list[Field]:
+    return [replace(each, name=f"{field.name}.{nth}.{each.name}") for each in field.fields]
+
+
+# --- What was sent -----------------------------------------------------------------------------------
+
+
+class BadForm(Exception):
+    """What was sent is no form of ours; the message is for the operator."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+Sent = Mapping[str, list[str]]
+
+
+async def read(request: Request, token: str | None) -> Sent:
+    """The fields of a form that one of our own pages sent. Raises BadForm.
+
+    ``token`` is what only a page of this session has; None where there is no session yet.
+    """
+    _refuse_foreign(request)
+    if (
+        request.headers.get("content-type", "").partition(";")[0].strip()
+        != "application/x-www-form-urlencoded"
+    ):
+        raise BadForm(415, "Only forms are taken here.")
+    try:
+        async with asyncio.timeout(SECONDS):
+            body = await _body(request)
+    except TimeoutError:
+        raise BadForm(408, "The form did not arrive in time.") from None
+    try:
+        pairs = parse_qsl(
+            body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS
+        )
+    except ValueError:
+        raise BadForm(400, "The form cannot be read.") from None
+    sent: dict[str, list[str]] = {}
+    for name, value in pairs:
+        sent.setdefault(name, []).append(value.replace("\r\n", "\n"))
+    if token is not None and not hmac.compare_digest(one(sent, "_csrf").encode(), token.encode()):
+        raise BadForm(
+            403, "This form belongs to another session; go back, load the page again and send it anew."
+        )
+    return sent
+
+
+async def _body(request: Request) -> bytes:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_FORM:
+            raise BadForm(413, "The form is too large.")
+    return body
+
+
+def _refuse_foreign(request: Request) -> None:
+    """Browsers say where a form comes from; one that does not say it is not taken either."""
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    if site is None and origin is None:
+        raise BadForm(403, "Your browser did not say where this form comes from.")
+    own = origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    if not own or site not in (None, "same-origin"):
+        raise BadForm(403, "This form was sent from another site.")
+
+
+def one(sent: Sent, name: str) -> str:
+    """The value of a field, "" where it is missing."""
+    return sent.get(name, [""])[0]
+
+
+def object_of(fields: Sequence[Field], sent: Sent) -> dict[str, Any]:
+    """What was filled in, as the contract's object, without what was left empty."""
+    result: dict[str, Any] = {}
+    for each in fields:
+        name = each.name.rpartition(".")[2]
+        value: Any
+        if each.kind == "group":
+            value = object_of(each.fields, sent)
+        elif each.kind == "lines":
+            value = [row for row in _rows(each, sent) if row]
+        elif each.kind == "checks":
+            value = sent.get(each.name, [])
+        else:
+            value = _value(each.kind, one(sent, each.name))
+        if value not in ("", [], {}):
+            result[name] = value
+    return result
+
+
+def _rows(field: Field, sent: Sent) -> Iterator[dict[str, Any]]:
+    numbers = {int(match[1]) for name in sent if (match := re.match(rf"{field.name}\.(\d{{1,4}})\.", name))}
+    for nth in sorted(numbers):
+        yield object_of(_row(field, nth), sent)
+
+
+def _value(kind: str, text: str) -> Any:
+    """What a text stands for; what is none is left to the contract, which says what is wrong with it."""
+    if kind == "number" and re.fullmatch(r"-?\d{1,19}", text, re.ASCII):
+        return int(text)
+    if kind == "yesno":
+        return {"yes": True, "no": False}.get(text, text)
+    if kind == "instant" and (match := INSTANT.fullmatch(text)):
+        return f"{text}{'' if match[1] else ':00'}Z"
+    return text
+
+
+def changes(fields: Sequence[Field], item: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The members of ``given`` that differ from the object's, and those that were cleared."""
+    result: dict[str, Any] = {}
+    for each in fields:
+        before, after = item.get(each.name), given.get(each.name)
+        if each.kind == "group":
+            before = {name: value for name, value in (before or {}).items() if value is not None}
+            after = after or {}
+        elif after is None:
+            after = [] if each.kind == "checks" else ""
+            before = before or after
+        if after != before:
+            result[each.name] = after
+    return result

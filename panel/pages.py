@@ -1,0 +1,327 @@
+"""What the pages do: lists, items, and forms that create, change, delete or do what a verb says."""
+
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from panel import forms, showing
+from panel.calls import Call, Result, Visit
+from panel.forms import Field
+from panel.operations import CHOICES, RELATED, Page, Pages, possible
+from panel.sessions import Signed
+
+ROWS = 25
+SOME = 5
+"""How many rows a list has, and one that stands on another page."""
+
+SECRETS = ("token", "key", "secret")
+
+UNCHANGED = "unchanged"
+
+
+class Render(Protocol):
+    def __call__(self, request: Request, template: str, **values: Any) -> Response: ...
+
+
+@dataclass(frozen=True)
+class Section:
+    """A list that stands on the page of an item."""
+
+    page: Page
+    rows: Sequence[Mapping[str, Any]]
+    ids: tuple[str, ...]
+    query: str
+    more: bool
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What the list shows, but whom it belongs to."""
+        owner = f"{self.query.strip('?').partition('=')[0] or 'client_id'}"
+        return tuple(name for name in self.page.columns if name != owner)
+
+
+class Desk:
+    """Where an operator reads and changes things, each by the operation of a page."""
+
+    def __init__(self, pages: Pages, call: Call, render: Render) -> None:
+        self.pages = pages
+        self.call = call
+        self.render = render
+
+    async def _run(self, id: str, request: Request, signed: Signed, **given: Any) -> Result:
+        visit: Visit = request.scope["extensions"]["panel"]
+        return await self.call(id, signed.caller, request_id=visit.request_id, **given)
+
+    def _problem(self, request: Request, signed: Signed, page: Page, result: Result) -> Response:
+        """The page of what cannot be shown at all."""
+        return self.render(
+            request, "problem.html", status=result.status, signed=signed, tag=page.tag, message=result.message
+        )
+
+    # --- Lists -----------------------------------------------------------------------------------
+
+    async def rows(self, page: Page, request: Request, signed: Signed) -> Response:
+        """A page of rows, narrowed by filters, and the way to the next one."""
+        ids = _ids(page, request)
+        asked = {name: value for name, value in request.query_params.items() if value and name != "done"}
+        result = await self._run(page.id, request, signed, path=ids, query={**asked, "limit": str(ROWS)})
+        if not result.ok and result.status != 400:
+            return self._problem(request, signed, page, result)
+        faults = {} if result.ok else result.faults
+        filters = forms.filled(await self._with_choices(page.filters, request, signed), asked, faults)
+        rows = result.data if result.ok else []
+        filtered = {name: value for name, value in asked.items() if name != "after"}
+        return self.render(
+            request,
+            "list.html",
+            status=result.status,
+            signed=signed,
+            tag=page.tag,
+            page=page,
+            ids=ids,
+            rows=rows,
+            filters=filters,
+            filtered=filtered,
+            after=rows[-1]["id"] if result.ok and result.more else None,
+            paged="after" in asked,
+            message="" if result.ok else result.message,
+            done=self._done(request),
+        )
+
+    # --- Items -----------------------------------------------------------------------------------
+
+    async def thing(self, page: Page, request: Request, signed: Signed) -> Response:
+        """An object, what can be done to it, and what belongs to it."""
+        ids = _ids(page, request)
+        result = await self._run(page.id, request, signed, path=ids)
+        if not result.ok:
+            return self._problem(request, signed, page, result)
+        actions = [each for each in self.pages.actions(page.path) if possible(each, result.data)]
+        reply = next((each for each in actions if each.id == "reply_to_ticket"), None)
+        return self.render(
+            request,
+            "item.html",
+            signed=signed,
+            tag=page.tag,
+            page=page,
+            ids=ids,
+            item=result.data,
+            title=showing.title(page.names[1], result.data),
+            actions=[each for each in actions if each is not reply],
+            reply=reply,
+            fields=reply.fields if reply else (),
+            key=secrets.token_hex(16),
+            sections=await self._sections(page, request, signed, ids),
+            done=self._done(request),
+        )
+
+    async def _sections(
+        self, page: Page, request: Request, signed: Signed, ids: tuple[str, ...]
+    ) -> list[Section]:
+        found = []
+        for id, narrowed in RELATED.get(page.id, ()):
+            below = self.pages[id]
+            path = ids[: below.path.count("{")]
+            query = {narrowed: ids[0]} if narrowed else {}
+            result = await self._run(id, request, signed, path=path, query={**query, "limit": str(SOME)})
+            if result.ok:
+                text = f"?{narrowed}={ids[0]}" if narrowed else ""
+                found.append(Section(below, result.data, path, text, result.more))
+        return found
+
+    # --- Forms -----------------------------------------------------------------------------------
+
+    async def form(self, page: Page, request: Request, signed: Signed) -> Response:
+        """A form, empty or filled in; where it is sent, what it asks for is done or the form says why not."""
+        ids = _ids(page, request)
+        below = self._item_page(page)
+        item = await self._run(below.id, request, signed, path=ids) if below else None
+        if item is not None and not item.ok:
+            return self._problem(request, signed, page, item)
+        before = item.data if item else {}
+        if request.method != "POST":
+            given = before if page.kind == "update" else dict(request.query_params)
+            return await self._form(page, request, signed, ids, item, given)
+        sent = await forms.read(request, signed.csrf)
+        given = forms.object_of(page.fields, sent)
+        more = forms.one(sent, "_more")
+        if more:
+            given[more] = [*given.get(more, []), *[{}] * forms.MORE_LINES]
+            return await self._form(page, request, signed, ids, item, given)
+        body = forms.changes(page.fields, before, given) if page.kind == "update" else given
+        if page.kind == "update" and not body:
+            return self._leave(page, ids, before, UNCHANGED)
+        result = await self._run(
+            page.id,
+            request,
+            signed,
+            path=ids,
+            headers=_headers(page, sent),
+            body=body if page.fields else None,
+        )
+        if not result.ok:
+            if result.status == 412 and below:
+                item = await self._run(below.id, request, signed, path=ids)
+            return await self._form(page, request, signed, ids, item, given, result)
+        if any(name in result.data for name in SECRETS):
+            return self._secret(page, request, signed, ids, result)
+        return self._leave(page, ids, result.data, page.id)
+
+    async def _form(
+        self,
+        page: Page,
+        request: Request,
+        signed: Signed,
+        ids: tuple[str, ...],
+        item: Result | None,
+        given: Mapping[str, Any],
+        refused: Result | None = None,
+    ) -> Response:
+        faults = refused.faults if refused else {}
+        fields = forms.filled(await self._with_choices(page.fields, request, signed), given, faults)
+        data = item.data if item and item.ok else {}
+        if refused and refused.status == 412:
+            fields = [_beside(each, data) for each in fields]
+        named = {each.name for each in fields}
+        elsewhere = [text for name, text in faults.items() if name.partition(".")[0] not in named]
+        return self.render(
+            request,
+            "form.html",
+            status=refused.status if refused else 200,
+            signed=signed,
+            tag=page.tag,
+            page=page,
+            ids=ids,
+            item=data,
+            title=showing.title(self._one(page), data) if data else "",
+            back=self._back(page, ids),
+            fields=fields,
+            key=secrets.token_hex(16),
+            etag=item.etag if item and item.ok else "",
+            message=refused.message if refused else "",
+            elsewhere=elsewhere,
+            possible=[each for each in self._others(page) if possible(each, data)]
+            if refused and page.kind == "verb"
+            else [],
+            sections=await self._sections(page, request, signed, ids),
+        )
+
+    def _others(self, page: Page) -> list[Page]:
+        """What else can be done to the same object."""
+        below = self._item_page(page)
+        return [each for each in self.pages.actions(below.path) if each is not page] if below else []
+
+    def _one(self, page: Page) -> str:
+        below = self._item_page(page)
+        return (below or page).names[1]
+
+    def _item_page(self, page: Page) -> Page | None:
+        """The page of the object that a form changes."""
+        path = page.path[: page.path.rfind("}") + 1] if page.kind == "verb" else page.path
+        return self.pages.find("item", path) if page.kind != "create" else None
+
+    def _back(self, page: Page, ids: tuple[str, ...]) -> str:
+        """Where a form that is not sent leads back to."""
+        below = self._item_page(page)
+        if below:
+            return below.fill(ids)
+        path = page.path[: page.path.rfind("/{")] if page.kind != "create" else page.path
+        while path:
+            for kind in ("list", "item"):
+                above = self.pages.find(kind, path)
+                if above:
+                    return above.fill(ids)
+            path = path.rpartition("/")[0]
+        return "/admin"
+
+    def _leave(self, page: Page, ids: tuple[str, ...], data: Mapping[str, Any], done: str) -> Response:
+        """Lead to what was made or changed, or to the list that it was in."""
+        made = self.pages.find("item", page.path + "/{id}") if page.kind == "create" else None
+        if made:
+            where = made.fill([*ids, str(data["id"])])
+        elif page.kind == "delete":
+            where = self._list_of(page, ids)
+        else:
+            where = self._back(page, ids)
+        return RedirectResponse(f"{where}?done={done}", 303)
+
+    def _list_of(self, page: Page, ids: tuple[str, ...]) -> str:
+        above = self.pages.find("list", page.path[: page.path.rfind("/{")])
+        return above.fill(ids) if above else "/admin"
+
+    def _secret(
+        self, page: Page, request: Request, signed: Signed, ids: tuple[str, ...], result: Result
+    ) -> Response:
+        """The page that shows a secret, this once."""
+        name = next(each for each in SECRETS if each in result.data)
+        # As the browser sees us, which may be through a proxy that speaks HTTPS.
+        base = f"{request.headers.get('origin') or str(request.base_url).rstrip('/')}/api/v1"
+        return self.render(
+            request,
+            "secret.html",
+            signed=signed,
+            tag=page.tag,
+            page=page,
+            back=self._back(page, ids),
+            name=name,
+            secret=result.data[name],
+            item=result.data,
+            base=base,
+        )
+
+    async def _with_choices(
+        self, fields: Sequence[Field], request: Request, signed: Signed
+    ) -> Sequence[Field]:
+        """Fields in which a number is chosen from a list, if that is not too long."""
+        result = []
+        for each in fields:
+            made = each
+            if each.name in CHOICES:
+                found = await self._run(CHOICES[each.name], request, signed, query={"limit": "100"})
+                if found.ok and not found.more:
+                    options = tuple((str(row["id"]), f"{row['name']} ({row['id']})") for row in found.data)
+                    made = replace(each, kind="choice", options=options, attributes=())
+            result.append(made)
+        return result
+
+    def _done(self, request: Request) -> str:
+        """What was done just now, as the page before this one says."""
+        done = request.query_params.get("done", "")
+        if done == UNCHANGED:
+            return "Nothing was different, so nothing was changed."
+        page = self.pages.by_id.get(done)
+        return f"Done: {page.summary[0].lower()}{page.summary[1:]}." if page else ""
+
+
+def _ids(page: Page, request: Request) -> tuple[str, ...]:
+    return tuple(str(request.path_params[name]) for name in re.findall(r"{(\w+)}", page.path))
+
+
+def _headers(page: Page, sent: forms.Sent) -> dict[str, str]:
+    """What makes a form that is sent twice one request, and refuses to change what has changed meanwhile."""
+    if page.kind in ("create", "verb"):
+        return {"Idempotency-Key": forms.one(sent, "_key")}
+    etag = forms.one(sent, "_etag")
+    return {"If-Match": etag} if etag else {}
+
+
+def _beside(field: Field, item: Mapping[str, Any]) -> Field:
+    """A field with the value that somebody else has given it meanwhile."""
+    if field.kind == "group":
+        inner = item.get(field.name) or {}
+        return replace(
+            field,
+            fields=tuple(
+                _beside(replace(each), {each.name: inner.get(each.name.rpartition(".")[2])})
+                for each in field.fields
+            ),
+        )
+    now = forms.text_of(item.get(field.name))
+    if field.kind in ("lines", "password") or now == field.value:
+        return field
+    return replace(field, now=", ".join(now) if isinstance(now, list) else now or "empty")

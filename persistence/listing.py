@@ -1,0 +1,249 @@
+"""Lists: their pages, and their totals, which are kept by the database and not counted.
+
+The table ``tallies`` says how many rows a list has, of each value of the filters that have one. Triggers
+keep it (``migrations/versions/0007_tallies.py``), so that no way of writing can forget it, and what is
+rolled back leaves no trace. On SQLite, which has one writer, a trigger counts on. On PostgreSQL it adds a
+row, so that writers never wait for each other; a total is the sum of what is committed, and ``fold`` adds
+up rows from time to time.
+"""
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from typing import Any, Literal
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Date,
+    Index,
+    Select,
+    String,
+    bindparam,
+    cast,
+    func,
+    select,
+    text,
+    true,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.sql.elements import ClauseElement, KeyedColumnElement
+
+from persistence.database import Base, Connection, Database, Key, Row
+from persistence.errors import Refusal
+
+logger = logging.getLogger("cloudarc")
+
+FAR = 1_000
+"""How many rows may be skipped while everybody else waits."""
+
+FOLD_SECONDS = 1.0
+FOLD_ROWS = 50_000
+
+
+class Tally(Base):
+    """How many rows of ``tally`` have this number, word and day; the sum of all ``change`` is the total."""
+
+    __tablename__ = "tallies"
+    __table_args__ = (
+        Index("ix_tallies_tally_number_word_day", "tally", "number", "word", "day"),
+        Index(
+            "ix_tallies_fresh",
+            "id",
+            sqlite_where=text("NOT folded"),
+            postgresql_where=text("NOT folded"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    tally: Mapped[str] = mapped_column(String(20))
+    number: Mapped[int] = mapped_column(BigInteger)
+    word: Mapped[str] = mapped_column(String(40))
+    day: Mapped[date] = mapped_column(Date)
+    change: Mapped[int] = mapped_column(BigInteger)
+    folded: Mapped[bool] = mapped_column(Boolean)
+
+
+TALLY = Tally.__table__
+
+
+class Tallied:
+    """The tally of a list: its name, and what each filter is in it."""
+
+    def __init__(self, name: str, **conditions: ColumnElement[bool]) -> None:
+        self.name = name
+        self.conditions = conditions
+
+    def total(self, names: frozenset[str]) -> Select[Any]:
+        """``SELECT`` of how many rows pass these filters."""
+        total = cast(func.coalesce(func.sum(TALLY.c.change), 0), BigInteger).label("total")
+        given = [self.conditions[name] for name in sorted(names)]
+        return select(total).where(TALLY.c.tally == self.name, *given)
+
+
+@dataclass(frozen=True)
+class Page:
+    """Rows of a list, newest first, and where they lie in it."""
+
+    rows: list[Row]
+    page: int
+    limit: int
+    total: int
+    more: bool
+
+
+Way = Literal["near", "far", "after"]
+"""Skip so many rows from the beginning, or from the end, or all until behind an id."""
+
+
+class Listing:
+    """A list in order of id, mostly descending, with optional filters; each set of them is one statement.
+
+    ``narrow`` is a filter that leaves few rows, which the others then only sift. ``slow`` are filters
+    that take long. Totals come from the first of ``tallied`` that has all filters that are given; where
+    none has, the rows are counted.
+    """
+
+    def __init__(
+        self,
+        query: Select[Any],
+        key: KeyedColumnElement[Any],
+        *,
+        ascending: bool = False,
+        narrow: str = "",
+        slow: Collection[str] = (),
+        tallied: Sequence[Tallied] = (),
+        **conditions: ColumnElement[bool],
+    ) -> None:
+        self.query = query
+        self.key = key
+        self.ascending = ascending
+        self.narrow = narrow
+        self.slow = frozenset(slow)
+        self.tallied = tallied
+        self.conditions = conditions
+        self.statement = cache(self._statement)
+        self.total = cache(self._total)
+
+    def _filtered(self, query: Select[Any], names: frozenset[str]) -> Select[Any]:
+        sifted = names - {self.narrow} if self.narrow in names else frozenset()
+        given = {name: self.conditions[name] for name in sorted(names)}
+        # No index is looked for for what is written like this.
+        query = query.where(*[each.is_(true()) if name in sifted else each for name, each in given.items()])
+        return query.execution_options(slow=True) if names & self.slow else query
+
+    def _statement(self, names: frozenset[str], way: Way, slow: bool = False) -> Select[Any]:
+        query = self._filtered(self.query, names)
+        if way != "far":
+            # Of the same moment as the rows, and in the same round trip.
+            query = query.add_columns(self.total(names).scalar_subquery().label("in_all"))
+        query = query.order_by(self.key if self.ascending is not (way == "far") else self.key.desc())
+        query = query.limit(bindparam("limit", type_=BigInteger))
+        if slow:
+            query = query.execution_options(slow=True)
+        if way == "after":
+            last = bindparam("after", type_=BigInteger)
+            return query.where(self.key > last if self.ascending else self.key < last)
+        return query.offset(bindparam("offset", type_=BigInteger))
+
+    def has_tally(self, names: frozenset[str]) -> bool:
+        """Whether the total of these filters is kept."""
+        return any(names <= each.conditions.keys() for each in self.tallied)
+
+    def _total(self, names: frozenset[str]) -> Select[Any]:
+        for each in self.tallied:
+            if names <= each.conditions.keys():
+                return each.total(names)
+        return self._filtered(select(func.count().label("total")).select_from(self.key.table), names)
+
+    async def page(self, db: Connection, *, page: int, limit: int, after: int | None, **filters: Any) -> Page:
+        """One page; ``after``, the id of the last row seen, outranks ``page``. None is no filter."""
+        given = {name: value for name, value in filters.items() if value is not None}
+        names = frozenset(name for name in given if name in self.conditions)
+        before = 0 if after is not None else (page - 1) * limit
+        if before > FAR:
+            return await self._far_page(db, names, given, page, limit)
+        place = {"offset": before} if after is None else {"after": after}
+        statement = self.statement(names, "near" if after is None else "after")
+        rows = await _rows(db, statement, given, limit=limit + 1, **place)
+        number = 1 if after is not None else page
+        # Where there are no rows, nothing tells how many others there are.
+        total = rows[0].in_all if rows else 0
+        if not rows and (after is not None or before):
+            total = await self._sum(db, names, given)
+        return Page(rows[:limit], number, limit, total, len(rows) > limit)
+
+    async def _far_page(
+        self, db: Connection, names: frozenset[str], given: Mapping[str, Any], page: int, limit: int
+    ) -> Page:
+        """A page behind many rows, read from the end that is nearer, and no more rows than there are."""
+        total = await self._sum(db, names, given)
+        before, behind = (page - 1) * limit, max(total - page * limit, 0)
+        way: Way = "near" if before <= behind else "far"
+        place = {"limit": min(limit, total - before), "offset": min(before, behind)}
+        rows = []
+        if before < total:
+            rows = await _rows(db, self.statement(names, way, place["offset"] > FAR), given, **place)
+        return Page(rows[:: 1 if way == "near" else -1], page, limit, total, bool(rows) and behind > 0)
+
+    async def _sum(self, db: Connection, names: frozenset[str], given: Mapping[str, Any]) -> int:
+        rows = await _rows(db, self.total(names), given)
+        return int(rows[0].total)
+
+
+async def _rows(
+    db: Connection, statement: ClauseElement, given: Mapping[str, Any], **place: int
+) -> list[Row]:
+    """The rows of a statement, which is told of what is given as much as it asks for."""
+    names = db.parameters(statement)
+    return await db.all(statement, **place, **{name: given[name] for name in given if name in names})
+
+
+# One at a time, or two would wait for each other's rows. The number is the text "tally".
+TURN = select(func.pg_try_advisory_xact_lock(499850701945).label("mine"))
+
+# A statement sees the rows before or after this one, never half of it, so every total stays as it is.
+FOLD = text("""
+    WITH fresh AS (
+        SELECT id, tally, number, word, day FROM tallies WHERE NOT folded ORDER BY id LIMIT :limit
+    ),
+    gone AS (
+        DELETE FROM tallies AS each_row USING (SELECT DISTINCT tally, number, word, day FROM fresh) AS one
+        WHERE each_row.tally = one.tally AND each_row.number = one.number
+        AND each_row.word = one.word AND each_row.day = one.day
+        AND (each_row.folded OR each_row.id IN (SELECT id FROM fresh))
+        RETURNING each_row.tally, each_row.number, each_row.word, each_row.day, each_row.change
+    )
+    INSERT INTO tallies (tally, number, word, day, change, folded)
+    SELECT tally, number, word, day, sum(change), true FROM gone
+    GROUP BY tally, number, word, day HAVING sum(change) <> 0
+""").bindparams(bindparam("limit", type_=BigInteger))
+
+FRESH = select(TALLY.c.id).where(text("NOT folded")).limit(1)
+
+
+async def fold(database: Database) -> None:
+    """Add up some of what PostgreSQL's triggers have added, so that a total stays a sum of few rows."""
+    async with database.reading() as db:
+        if await db.one(FRESH) is None:
+            return
+    async with database.transaction() as db:
+        turn = await db.one(TURN)
+        if turn is not None and turn.mine:
+            await db.run(FOLD, limit=FOLD_ROWS)
+
+
+async def keep_folded(database: Database) -> None:
+    """Fold for ever, whatever happens; SQLite has nothing to fold."""
+    while database.dialect.name == "postgresql":
+        try:
+            await fold(database)
+        except Refusal as error:
+            logger.warning("the tallies could not be folded: %s", error)
+        except Exception:
+            logger.exception("the tallies could not be folded")
+        await asyncio.sleep(FOLD_SECONDS)

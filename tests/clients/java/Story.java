@@ -1,0 +1,163 @@
+// The story of every client, with the clients that openapi-generator makes for Java's own HttpClient.
+import cloudarc.admin.api.DepartmentsApi;
+import cloudarc.admin.api.InvoicesApi;
+import cloudarc.admin.model.AdminError;
+import cloudarc.admin.model.AdminInvoiceResponse;
+import cloudarc.admin.model.AdminValidationError;
+import cloudarc.admin.model.ErrorCode;
+import cloudarc.admin.model.InvoiceInput;
+import cloudarc.admin.model.InvoiceLineInput;
+import cloudarc.admin.model.InvoicePaidEvent;
+import cloudarc.admin.model.MoneyInput;
+import cloudarc.client.ApiClient;
+import cloudarc.client.ApiException;
+import cloudarc.client.api.ProfileApi;
+import cloudarc.client.api.ServicesApi;
+import cloudarc.client.api.TicketsApi;
+import cloudarc.client.model.ClientError;
+import cloudarc.client.model.ClientServiceList;
+import cloudarc.client.model.ClientTicketInput;
+import cloudarc.client.model.ClientValidationError;
+import com.fasterxml.jackson.annotation.JsonIgnoreProperties;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.nio.file.Path;
+import java.time.LocalDate;
+import java.util.List;
+
+class Story {
+    static final long NOWHERE = 9007199254740991L;
+    static final ObjectMapper JSON = ApiClient.createDefaultObjectMapper();
+
+    /** Loses a member: the models write what is required even where it is not set. */
+    @JsonIgnoreProperties("message")
+    interface NoMessage {}
+
+    @JsonIgnoreProperties("client_id")
+    interface NoClient {}
+
+    interface Work {
+        void run() throws Exception;
+    }
+
+    static void check(boolean good, Object what) {
+        if (!good) {
+            throw new AssertionError("not as expected: " + what);
+        }
+    }
+
+    static void step(String name, Work work) throws Exception {
+        long start = System.nanoTime();
+        work.run();
+        System.out.println(name + " " + (System.nanoTime() - start) / 1_000_000);
+    }
+
+    static ApiException refused(Work call, int status) throws Exception {
+        try {
+            call.run();
+        } catch (ApiException error) {
+            check(error.getCode() == status, error);
+            return error;
+        }
+        throw new AssertionError("not " + status);
+    }
+
+    static cloudarc.admin.ApiException denied(Work call, int status) throws Exception {
+        try {
+            call.run();
+        } catch (cloudarc.admin.ApiException error) {
+            check(error.getCode() == status, error);
+            return error;
+        }
+        throw new AssertionError("not " + status);
+    }
+
+    static ApiClient clientAt(String url, String token) {
+        ApiClient api = new ApiClient();
+        api.updateBaseUri(url);
+        api.setRequestInterceptor(request -> request.header("Authorization", "Bearer " + token));
+        return api;
+    }
+
+    static cloudarc.admin.ApiClient adminAt(String url, String key) {
+        cloudarc.admin.ApiClient api = new cloudarc.admin.ApiClient();
+        api.updateBaseUri(url);
+        api.setRequestInterceptor(request -> request.header("Authorization", "Bearer " + key));
+        return api;
+    }
+
+    public static void main(String[] arguments) throws Exception {
+        String url = System.getenv("CLOUDARC_URL"), token = System.getenv("CLOUDARC_TOKEN");
+        String limited = System.getenv("CLOUDARC_LIMITED"), key = System.getenv("CLOUDARC_KEY");
+        // The first call:
+        ApiClient api = new ApiClient();
+        api.updateBaseUri(url);
+        api.setRequestInterceptor(request -> request.header("Authorization", "Bearer " + token));
+        ClientServiceList services = new ServicesApi(api).listServices();
+        services.getData().forEach(each -> System.out.println("# " + each.getProductName() + " " + each.getStatus()));
+        // Until here.
+        TicketsApi tickets = new TicketsApi(api);
+        InvoicesApi invoices = new InvoicesApi(adminAt(url, key));
+        InvoiceLineInput line = new InvoiceLineInput().description("Hosting").amount(new MoneyInput("29.99"));
+        LocalDate due = LocalDate.of(2035, 1, 31);
+
+        step("authorise", () -> {
+            check(new ProfileApi(api).getProfile().getId() == 42, "profile");
+            refused(() -> new ServicesApi(clientAt(url, "nobody")).listServices(), 401);
+        });
+        step("list", () -> {
+            check(services.getData().size() == 1, services);
+            check(services.getData().get(0).getProductName().equals("Business Hosting"), services);
+        });
+        step("page", () -> {
+            var first = invoices.listInvoices(null, 2, null, null, null);
+            long last = first.getData().get(1).getId();
+            var second = invoices.listInvoices(null, 2, last, null, null);
+            check(second.getData().size() == 2 && first.getMeta().getTotal() > 4, first);
+            check(second.getData().get(0).getId() < last, second);
+        });
+        step("create", () -> {
+            var wanted = new ClientTicketInput().subject("Grüße").message("Hello").departmentId(1L);
+            var opened = tickets.createTicket(wanted, null);
+            check(tickets.getTicket(opened.getTicketId()).getSubject().equals("Grüße"), opened);
+            var invoice = new InvoiceInput().clientId(56L).dueDate(due).items(List.of(line));
+            AdminInvoiceResponse made = invoices.createInvoice(invoice, null);
+            check(made.getData().getTotal().equals("29.99") && made.getData().getDueDate().equals(due), made);
+        });
+        step("not_found", () -> {
+            String missing = refused(() -> tickets.getTicket(NOWHERE), 404).getResponseBody();
+            check(JSON.readValue(missing, ClientError.class).getCode() == 404, missing);
+            String absent = denied(() -> invoices.getInvoice(NOWHERE), 404).getResponseBody();
+            check(JSON.readValue(absent, AdminError.class).getError().getCode() == ErrorCode.NOT_FOUND, absent);
+        });
+        step("invalid", () -> {
+            ApiClient losing = clientAt(url, token);
+            losing.setObjectMapper(ApiClient.createDefaultObjectMapper().addMixIn(ClientTicketInput.class, NoMessage.class));
+            var ticket = new ClientTicketInput().subject("Help").departmentId(1L);
+            String told = refused(() -> new TicketsApi(losing).createTicket(ticket, null), 422).getResponseBody();
+            var details = JSON.readValue(told, ClientValidationError.class).getDetails();
+            check(details.get(0).getPointer().equals("/message"), told);
+            var forgetful = adminAt(url, key);
+            forgetful.setObjectMapper(ApiClient.createDefaultObjectMapper().addMixIn(InvoiceInput.class, NoClient.class));
+            var invoice = new InvoiceInput().dueDate(due).items(List.of(line));
+            String no = denied(() -> new InvoicesApi(forgetful).createInvoice(invoice, null), 400).getResponseBody();
+            var faults = JSON.readValue(no, AdminValidationError.class).getError().getDetails();
+            check(faults.get(0).getPointer().equals("/client_id"), no);
+        });
+        step("limited", () -> {
+            DepartmentsApi hasty = new DepartmentsApi(adminAt(limited, key));
+            var error = denied(() -> {
+                for (int call = 0; call < 20; call++) {
+                    hasty.listDepartments(null, null, null);
+                }
+            }, 429);
+            var told = JSON.readValue(error.getResponseBody(), AdminError.class);
+            check(told.getError().getCode() == ErrorCode.RATE_LIMITED, told);
+            check(error.getResponseHeaders().firstValueAsLong("Retry-After").orElse(0) >= 1, error);
+        });
+        step("webhook", () -> {
+            var event = JSON.readValue(Path.of(System.getenv("CLOUDARC_DELIVERY")).toFile(), InvoicePaidEvent.class);
+            check(event.getEvent() == InvoicePaidEvent.EventEnum.INVOICE_PAID, event);
+            check(event.getData().getTotal().equals("29.99"), event);
+        });
+    }
+}

@@ -1,0 +1,113 @@
+"""What is wrong with a generated client: names that a generator had to invent, and shapes that it lost."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+# How generators call what the contract gives no name to.
+INVENTED = re.compile(
+    r"""(?ix)
+    inline_?(object|response|request|schema|enum) | any_?of | (?<!validate_)one_?of | all_?of
+    | (2|3|4|5)(\d\d|xx)_?response | default_?response | (?-i:RequestBody)
+    | (?-i:Inner)(Inner)*(Enum)?$ | _inner$ | _item$ | (?<!address)\d$
+    | ^model_?(error|date|object|file|return|default|\d)
+    """
+)
+# The contract describes itself as any document, which has no shape.
+SHAPELESS = re.compile(r"(?i)[^\n]*show_?openapi[^\n]*|ContractDocument: \{.*?\n +\};", re.DOTALL)
+# An operation without an operationId is called after its path.
+PATHS = re.compile(r"(Id|By[A-Z]\w*)([A-Z]\w*)?(Get|Post|Put|Delete)$|_(id|by)_(\w+_)?(get|post|put|delete)$")
+
+
+@dataclass(frozen=True)
+class Language:
+    """Where names are declared, and where a shape of the contract would be lost, in files of a suffix."""
+
+    suffix: str
+    names: str
+    loose: str
+    # Files of the generator's own, which have no shape of the contract.
+    runtime: str = r"$^"
+
+
+TYPESCRIPT = r"(\bany\b|\bobject\b|\bunknown\b|Record<string, never>)"
+
+LANGUAGES = {
+    "python": Language(
+        ".py",
+        r"^\s*(?:class|def) (\w+)",
+        r"^    \w+: (?!ClassVar|Set\[str\]|dict).*\b(Any|object)\b",
+        runtime=r"/(rest|api_client|configuration|exceptions|api_response|story)\.py$|/test/",
+    ),
+    "openapi_python_client": Language(
+        ".py",
+        r"^(?:class|def) (\w+)|^    def (?!_parse)(\w+)",
+        r"^    (?!field_dict|d:)\w+: (?!dict).*\b(Any|object)\b(?!,$)",
+        runtime=r"/(client|types|errors|story)\.py$",
+    ),
+    "typescript_fetch": Language(
+        ".ts",
+        r"^export (?:async )?(?:interface|class|type|const|enum|function) (\w+)|^    async (\w+)",
+        rf"^    \w+\??: .*{TYPESCRIPT}|^export type .*{TYPESCRIPT}|Promise<.*\b(any|object|unknown)\b.*> \{{",
+        runtime=r"runtime\.ts$|/out/|story\.ts$",
+    ),
+    "openapi_typescript": Language(
+        ".d.ts",
+        r"^ +(?:readonly )?([A-Za-z_]\w*)\??: ",
+        # Every answer may have other headers: that is what the types of openapi-typescript always say.
+        rf"^(?!export type \$defs|export type webhooks| +\[name: string\]).*: .*{TYPESCRIPT};",
+    ),
+    "java": Language(
+        ".java",
+        r"^\s*(?:public |static |abstract )*(?:class|interface|enum) (\w+)|^  public (?:\w|[<>, .])+ (\w+)\(",
+        r"^  (?:private|protected) (?:[^(]*\W)?Object\b[^(]* \w+(?: = .*)?;"
+        r"|^  public (?:\w|[<>, ])*\bObject\b(?:\w|[<>, ])* \w+\(",
+        runtime=r"/(Api(Client|Exception|Response)|JSON|Pair|Configuration|Server\w+|RFC3339\w+"
+        r"|AbstractOpenApiSchema)\.java$|Story",
+    ),
+    "php": Language(
+        ".php",
+        r"^(?:abstract |final )?(?:class|interface|enum) (\w+)|^    public function (\w+)",
+        r"^        '\w+' => '(?:mixed|object|array)(?:\[\])?'",
+        runtime=r"lib/\w+\.php$|story\.php$|/test/",
+    ),
+    "go": Language(
+        ".go",
+        r"^type (\w+)|^func \([^)]*\) (\w+)",
+        r"^\t[A-Z]\w* .*(interface\{\}|\bany\b)",
+        runtime=r"/(client|configuration|response|utils|story)\.go$|/test/",
+    ),
+}
+
+
+def files(name: str, folder: Path) -> Iterator[Path]:
+    """The files of a generated client that the contract has a part in."""
+    language = LANGUAGES[name]
+    for path in sorted(folder.rglob(f"*{language.suffix}")):
+        if "node_modules" not in path.parts and not re.search(language.runtime, path.as_posix()):
+            yield path
+
+
+def declared(name: str, text: str) -> set[str]:
+    """The names that a file declares."""
+    found = re.findall(LANGUAGES[name].names, text, re.MULTILINE)
+    return {each for match in found for each in ([match] if isinstance(match, str) else match) if each}
+
+
+def faults(name: str, text: str) -> Iterator[str]:
+    """What is wrong with a file."""
+    for each in sorted(declared(name, text)):
+        if INVENTED.search(each) or PATHS.search(each):
+            yield f"{each} is a name that the generator invented"
+    for line in SHAPELESS.sub("", text).splitlines():
+        if re.search(LANGUAGES[name].loose, line):
+            yield f"a shape is lost: {line.strip()[:150]}"
+
+
+def judge(name: str, folder: Path) -> list[str]:
+    """Everything that is wrong with a generated client; nothing to judge is wrong, too."""
+    found = list(files(name, folder))
+    if len(found) < 2:
+        return [f"{name}: nothing was generated"]
+    return [f"{path.name}: {fault}" for path in found for fault in faults(name, path.read_text())]

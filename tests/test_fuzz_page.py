@@ -1,0 +1,61 @@
+"""The page for testers: its commands run, and what it says of the project is so."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+from persistence import demo
+from tests import fuzz
+from tests.running import prepared, serving
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "fuzz-us.md").read_text()
+BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+BY_HAND = [block for block in BLOCKS if "schemathesis run" in block]
+
+
+def test_its_commands_by_hand_run_and_find_nothing(tmp_path: Path) -> None:
+    assert len(BY_HAND) == 2
+    (tmp_path / "build").mkdir()
+    # Two operations and few examples: the whole is what `make fuzz` does.
+    short = " --include-operation-id list_departments --include-operation-id get_status"
+    short += " --max-examples 3 --phases examples,coverage,fuzzing --warnings off"
+    with serving(prepared(f"sqlite:///{tmp_path / 'page.db'}")) as running:
+        for block in BY_HAND:
+            lines = block.replace("http://127.0.0.1:8080", running.url.removesuffix("/api/v1"))
+            lines = lines.replace(" build", f" {tmp_path}/build")
+            lines = lines.replace(".venv/bin/", f"{Path(sys.executable).parent}/")
+            lines = lines.replace(" --exclude-operation-id update_settings", "").rstrip() + short
+            done = subprocess.run(["sh", "-ec", lines], cwd=ROOT, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert "No issues found" in done.stdout, done.stdout
+
+
+def test_its_users_are_those_of_the_demo() -> None:
+    users = json.loads((ROOT / "docs" / "fuzz-us" / "users.json").read_text())
+    assert users == fuzz._users(fuzz.Target(""))
+    assert all(
+        f"`{secret}`" in PAGE for secret in (demo.CLIENT_TOKEN, demo.OTHER_CLIENT_TOKEN, demo.ADMIN_KEY)
+    )
+
+
+def test_its_targets_and_settings_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"make (\w+)$", "\n".join(BLOCKS), re.MULTILINE))
+    assert targets == {"run", "fuzz", "postman"}
+    assert all(re.search(rf"^{target}: ", makefile, re.MULTILINE) for target in targets)
+    exported = dict(re.findall(r"(CLOUDARC_\w+)=(\S+)", BLOCKS[0]))
+    limits = {f"CLOUDARC_RATE_LIMIT_{name}": str(number) for name, number in fuzz.OFF.items()}
+    assert exported == limits | fuzz.WEBHOOKS
+
+
+def test_what_it_says_of_the_configuration_is_so() -> None:
+    settings = tomllib.loads((ROOT / "schemathesis.toml").read_text())
+    assert settings["hooks"] == "tests.fuzz" and settings["auth"]["wfc"]["peers"]
+    assert settings["generation"]["allow-x00"] is False
+    assert settings["generation"]["with-security-parameters"] is False
+    assert "412" in settings["checks"]["positive_data_acceptance"]["expected-statuses"]
+    assert {"update_settings"} == fuzz.ALONE

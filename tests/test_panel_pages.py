@@ -1,0 +1,281 @@
+"""Every page of the panel: it renders, leads others to sign in, escapes what it shows, keeps its promises."""
+
+import re
+from collections.abc import Iterator
+from secrets import token_hex
+
+import httpx
+import pytest
+
+from panel.operations import Page, Pages
+from tests import making
+from tests.contract_client import DOCUMENT, OPERATIONS, Api
+from tests.operators import Browser, heading, text
+from tests.running import Running
+
+PAGES = Pages(DOCUMENT)
+ALL = list(PAGES.by_id.values())
+
+# Of the demo data; what a page needs that is not in the state it is about is shown all the same.
+IDS = {
+    "clients": "42",
+    "tokens": "42",
+    "api_keys": "2",
+    "invoices": "1234",
+    "tickets": "15",
+}
+
+
+def by_page(pages: list[Page]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("page", pages, ids=lambda each: each.id)
+
+
+def address(page: Page) -> str:
+    return page.fill([IDS.get(page.tag, "1"), "3" if page.tag == "tokens" else "1"])
+
+
+@pytest.fixture(scope="module")
+def operator(server: Running) -> Iterator[Browser]:
+    """Somebody who has signed in."""
+    browser = Browser(server)
+    assert browser.sign_in().status_code == 303
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def stranger(server: Running) -> Iterator[Browser]:
+    browser = Browser(server)
+    yield browser
+    browser.close()
+
+
+class TestEveryPage:
+    def test_every_operation_of_an_operator_has_one(self) -> None:
+        wanted = {each.id for each in OPERATIONS if "admin" in each.audiences and not each.public}
+        assert set(PAGES.by_id) == wanted
+        assert len(wanted) >= 60
+
+    def test_no_two_have_one_address(self) -> None:
+        shapes = [(re.sub(r"{\w+}", "{}", each.url)) for each in ALL]
+        assert len(set(shapes)) == len(shapes)
+
+    @by_page(ALL)
+    def test_it_renders(self, page: Page, operator: Browser) -> None:
+        response = operator.get(address(page))
+        assert response.status_code == 200, text(response)
+        assert heading(response)
+        assert response.text.count("<h1>") == 1
+        for each in re.findall(r'<(?:input|select|textarea) id="([^"]+)"', response.text):
+            assert f'<label for="{each}">' in response.text
+        assert "<script" not in response.text
+        assert " style=" not in response.text
+        assert re.search(r" on\w+=", response.text) is None
+
+    @by_page(ALL)
+    def test_who_has_not_signed_in_is_led_to_where_he_can(self, page: Page, stranger: Browser) -> None:
+        where = address(page)
+        response = stranger.get(where)
+        assert response.status_code == 303
+        assert response.headers["Location"] == f"/admin/sign-in?next={where}"
+        assert response.text == ""
+        if page.kind not in ("list", "item"):
+            sent = stranger.http.post(where, data={"name": "x"})
+            assert (sent.status_code, sent.headers["Location"]) == (303, "/admin/sign-in?next=/admin")
+
+    @by_page([each for each in ALL if each.kind not in ("list", "item")])
+    def test_a_form_without_its_sessions_token_is_refused(self, page: Page, operator: Browser) -> None:
+        for values in ({"name": "x"}, {"_csrf": "0" * 64}):
+            assert operator.http.post(address(page), data=values).status_code == 403
+
+    def test_each_leads_to_all_others(self, operator: Browser) -> None:
+        """From the start, by links alone, every page is reached."""
+        seen: set[str] = set()
+        # Not every client has tokens.
+        waiting = ["/admin", "/admin/clients/42"]
+        kinds: set[str] = set()
+        while waiting:
+            path = waiting.pop()
+            shape = re.sub(r"\d+", "{}", path)
+            if shape in kinds:
+                continue
+            kinds.add(shape)
+            response = operator.get(path)
+            assert response.status_code == 200, path
+            seen.add(shape)
+            for href in re.findall(r'(?:href|action)="(/admin[^"#?]*)', response.text):
+                if href not in ("/admin/style.css", "/admin/sign-out"):
+                    waiting.append(href)
+        wanted = {re.sub(r"{\w+}", "{}", f"/admin{each.url}") for each in ALL}
+        # These stand where something is in a state that the first of its kind is not in.
+        states = {
+            "/admin/services/{}/unsuspend",
+            "/admin/services/{}/suspend",
+            "/admin/services/{}/terminate",
+        }
+        states |= {"/admin/invoices/{}/pay", "/admin/tickets/{}/close", "/admin/tickets/{}/reply"}
+        assert wanted - seen <= states
+
+    def test_the_front_page_leads_to_docs_status_and_panel(self, stranger: Browser) -> None:
+        response = stranger.get("/")
+        assert response.status_code == 200
+        for href in ("/api/v1/docs", "/api/v1/status", "/admin"):
+            assert f'href="{href}"' in response.text
+
+    def test_head_is_answered_like_get(self, operator: Browser) -> None:
+        for path in ("/", "/admin", "/admin/clients"):
+            response = operator.http.head(path)
+            assert (response.status_code, response.content) == (200, b"")
+
+    @pytest.mark.parametrize("path", ["/admin/", "/admin/nowhere", "/admin/clients/", "/admin//clients"])
+    def test_what_is_not_there_is_a_page_that_says_so(self, operator: Browser, path: str) -> None:
+        response = operator.get(path)
+        assert (response.status_code, heading(response)) == (404, "Not found")
+
+    @pytest.mark.parametrize("id", ["999999", "0", "x", "9" * 40, "-1", "1.0"])
+    def test_an_object_that_is_not_there_is_too(self, operator: Browser, id: str) -> None:
+        for path in (f"/admin/clients/{id}", f"/admin/clients/{id}/edit", f"/admin/clients/{id}/tokens/new"):
+            response = operator.get(path)
+            if not path.endswith("new"):
+                assert response.status_code == (404 if id == "999999" else 400)
+
+    def test_another_method_is_405(self, operator: Browser) -> None:
+        response = operator.http.request("DELETE", "/admin/clients")
+        assert (response.status_code, heading(response)) == (405, "Not here")
+
+    def test_nothing_else_outside_the_api_is_answered(self, stranger: Browser, server: Running) -> None:
+        for path in ("/administrator", "/adminx", "/style.css", "/favicon.ico", "/index.html"):
+            assert httpx.get(server.base + path).json()["error"]["code"] == "NOT_FOUND"
+
+    def test_a_failure_is_a_page_with_the_same_headers(
+        self, operator: Browser, server: Running, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        plan = server.edge.pipeline.plans["list_clients"]  # type: ignore[union-attr]  # known at run time only
+
+        async def fail(**_: object) -> None:
+            raise RuntimeError("planted, with <b>markup</b>")
+
+        monkeypatch.setitem(plan.__dict__, "handler", fail)
+        response = operator.get("/admin/clients")
+        assert response.status_code == 500
+        assert response.headers["X-Request-Id"] in response.text
+        assert "planted" not in response.text
+
+
+class TestLists:
+    def test_clients_are_searched_and_narrowed(self, operator: Browser, admin: Api) -> None:
+        name = f"Zebra{token_hex(4)}"
+        id = making.client(admin, last_name=name)
+        found = operator.get("/admin/clients", q=name.lower())
+        assert f'href="/admin/clients/{id}"' in found.text
+        assert 'href="/admin/clients/42"' not in found.text
+        assert f'value="{name.lower()}"' in found.text
+
+    def test_pages_go_on_where_the_last_one_ended_with_the_same_filters(self, operator: Browser) -> None:
+        path, ids = "/admin/services?status=active", []
+        while path:
+            response = operator.get(path)
+            rows = re.findall(r'<th scope="row"><a href="/admin/services/(\d+)">', response.text)
+            ids += [int(each) for each in rows]
+            more = re.search(r'rel="next" href="([^"]+)"', response.text)
+            path = more[1].replace("&amp;", "&") if more else ""
+        assert len(ids) > 50
+        assert ids == sorted(set(ids), reverse=True)
+
+    def test_a_filter_that_is_wrong_is_said_beside_it(self, operator: Browser) -> None:
+        response = operator.get("/admin/services", client_id="x")
+        assert response.status_code == 400
+        assert "This must be an integer." in text(response)
+        assert 'id="client_id-error"' in response.text
+
+    def test_servers_show_their_load(self, operator: Browser, admin: Api) -> None:
+        server = admin.get("/servers/1").json()["data"]
+        assert f"{server['used']} of {server['capacity']}" in text(operator.get("/admin/servers/1"))
+        assert "<meter" in operator.get("/admin/servers").text
+
+
+XSS = "\"'><script>alert(1)</script><b onmouseover=alert(2)>&lt;{{7*7}}${7*7}"
+
+
+class TestMarkupInTexts:
+    """A text with markup in every field of text that there is, shown on every page that shows it."""
+
+    def test_it_is_escaped_everywhere(self, operator: Browser, admin: Api, server: Running) -> None:
+        client = making.client(admin, first_name=XSS, last_name=XSS, company=XSS, phone=XSS[:50], address=XSS)
+        admin.put(f"/clients/{client}", {"city": XSS, "email": f'{token_hex(4)}"<b>x@example.com'})
+        kind = f"<b>{token_hex(4)}"
+        product = making.product(admin, name=XSS, description=XSS, kind=kind)
+        place = making.server(admin, name=XSS, kind=kind)
+        body = {"client_id": client, "product_id": product, "billing_cycle": "monthly"}
+        service = making.made(admin.post("/services", body | {"domain": XSS, "username": XSS[:64]}))
+        admin.post(f"/services/{service}/suspend", {"reason": XSS})
+        invoice = making.invoice(admin, client_id=client, items=[{"description": XSS, "amount": "1"}])
+        department = making.department(admin, name=XSS)
+        ticket = making.made(
+            admin.post(
+                "/tickets",
+                {"client_id": client, "department_id": department, "subject": XSS, "message": XSS},
+            )
+        )
+        admin.post(f"/tickets/{ticket}/reply", {"message": XSS})
+        domain = making.domain(admin, client, domain=XSS)
+        article = making.article(admin, title=XSS, content=XSS)
+        announcement = making.announcement(admin, title=XSS, content=XSS)
+        key = making.api_key(admin, name=XSS)
+        shown = {
+            f"/admin/clients/{client}": 1,
+            f"/admin/clients/{client}/edit": 1,
+            f"/admin/clients/{client}/delete": 1,
+            "/admin/clients": 1,
+            f"/admin/products/{product}": 1,
+            f"/admin/products/{product}/edit": 1,
+            "/admin/services/new": 1,
+            f"/admin/servers/{place}/edit": 1,
+            f"/admin/services/{service}": 1,
+            f"/admin/services/{service}/terminate": 1,
+            f"/admin/invoices/{invoice}": 1,
+            f"/admin/departments/{department}": 1,
+            f"/admin/tickets/{ticket}": 1,
+            f"/admin/tickets?client_id={client}": 1,
+            f"/admin/domains/{domain}": 1,
+            f"/admin/knowledgebase/{article}/edit": 1,
+            f"/admin/announcements/{announcement}": 1,
+            "/admin/api-keys": 1,
+            "/admin/events": 0,
+            "/admin/activity": 0,
+        }
+        newest = making.newest_event(admin)
+        shown[f"/admin/events/{newest}"] = 1
+        assert key
+        for path, least in shown.items():
+            page = operator.get(path).text
+            assert "<script" not in page and "<b>" not in page and "<b on" not in page, path
+            assert page.count("&lt;script&gt;alert(1)") >= least, path
+
+    def test_what_was_typed_is_escaped_too(self, operator: Browser) -> None:
+        for page in (
+            operator.get("/admin/clients", q=XSS),
+            operator.get("/admin/clients/new", first_name=XSS),
+            operator.get("/admin/activity", resource=XSS),
+            operator.get("/admin/clients", done=XSS),
+            operator.get(f"/admin/{XSS}"),
+            operator.get("/admin/sign-in", next=f"/admin{XSS}"),
+        ):
+            assert "<script>" not in page.text and "<b on" not in page.text
+
+
+class TestLogs:
+    def test_a_page_is_logged_with_its_operator_and_no_query(
+        self, operator: Browser, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level("INFO", "cloudarc.access"):
+            operator.get("/admin/clients", q="confidential")
+            # A line is written after its answer was sent, and before the next request is read.
+            operator.get("/")
+        fields = caplog.records[0].fields  # type: ignore[attr-defined]  # known at run time only
+        assert (fields["caller"], fields["operation"], fields["status"]) == (
+            "operator:1",
+            "panel_list_clients",
+            200,
+        )
+        assert "confidential" not in str(fields)
