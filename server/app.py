@@ -4,14 +4,17 @@ import asyncio
 import importlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+import jsonschema_rs
 from connexion import AsyncApp
+from connexion.exceptions import InvalidSpecification
 from connexion.middleware.lifespan import LifespanMiddleware
+from connexion.middleware.main import API
 from connexion.options import SwaggerUIOptions
 from connexion.resolver import Resolver
+from connexion.spec import OpenAPISpecification
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
@@ -26,6 +29,7 @@ from persistence.listing import keep_folded
 from persistence.sealing import Box
 from persistence.settings import NO_LIMITS, Values, Watched
 from server import environment, logs
+from server.clock import now as now
 from server.edge import SAFETY, Edge
 from server.environment import Settings
 from server.health import Health, Probes
@@ -39,11 +43,6 @@ from server.transport import request_id
 from webhooks.delivery import Worker
 
 
-def now() -> datetime:
-    """The clock of a running server: UTC, to the second, as both documents write instants."""
-    return datetime.now(UTC).replace(microsecond=0)
-
-
 def finder(document: contract.Document) -> Callable[[str], Callable[..., Any]]:
     """What finds the function of an operationId: in the module of the operation's tag."""
     modules = {each.id: f"handlers.{each.spec['tags'][0]}" for each in contract.operations(document)}
@@ -53,6 +52,21 @@ def finder(document: contract.Document) -> Callable[[str], Callable[..., Any]]:
         return function
 
     return find
+
+
+class Contract(OpenAPISpecification):
+    """The contract as Connexion knows it, held to OpenAPI's own schema by what judges all else here.
+
+    In pure Python that takes most of a start.
+    """
+
+    @classmethod
+    def _validate_spec(cls, spec: contract.Document) -> None:
+        try:
+            jsonschema_rs.Draft4Validator(cls.openapi_schema).validate(spec)
+        except jsonschema_rs.ValidationError as error:
+            place = "/".join(str(part) for part in error.instance_path)
+            raise InvalidSpecification(f"{place}: {error.message}") from None
 
 
 def assemble(
@@ -124,7 +138,7 @@ def assemble(
         resolver=Resolver(finder(document)),
         swagger_ui_options=SwaggerUIOptions(serve_spec=False, swagger_ui=False),
     )
-    app.add_api(document)
+    app.middleware.apis.append(API(Contract(document), base_path=None, **vars(app.middleware.options)))
     # Built now, not at the first request: a handler that is missing must stop the start.
     stack, layers = app.middleware._build_middleware_stack()
     pipeline = next(each for each in layers if isinstance(each, Pipeline))

@@ -48,15 +48,32 @@ def _components(same: Same) -> tuple[JsonSchema, frozenset[str]]:
     """The components that all schemas of a document share, and every member that it knows anywhere."""
     schemas = same.document["components"]["schemas"]
     names = frozenset(name for each in schemas.values() for name in each.get("properties", ()))
-    return {"schemas": contract.json_schema(schemas)}, names
+    return contract.json_schema(schemas), names
+
+
+def _used(node: Any, schemas: JsonSchema) -> JsonSchema:
+    """Those of ``schemas`` that a schema refers to, by way of others too; to compile each takes time."""
+    found: JsonSchema = {}
+    left = [node]
+    while left:
+        node = left.pop()
+        if isinstance(node, dict):
+            target = node.get("$ref")
+            name = target.rpartition("/")[2] if isinstance(target, str) else ""
+            if name and name not in found:
+                found[name] = schemas[name]
+                left.append(schemas[name])
+        left += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return found
 
 
 class Validator:
     """One schema of the contract, compiled."""
 
     def __init__(self, document: contract.Document, schema: Any) -> None:
-        components, self.names = _components(Same(document))
-        self.root: JsonSchema = {**contract.json_schema(schema), "components": components}
+        schemas, self.names = _components(Same(document))
+        own = contract.json_schema(schema)
+        self.root: JsonSchema = {**own, "components": {"schemas": _used(own, schemas)}}
         target = contract.deref(document, schema)
         self.required: tuple[str, ...] = tuple(target.get("required", ()))
         self._compiled = jsonschema_rs.Draft4Validator(self.root, validate_formats=True)

@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from httpx._config import DEFAULT_TIMEOUT_CONFIG
 
 from tests.contract_client import Api
 from tests.postgres import running_postgres
 from tests.running import ADMIN, CLIENT, OTHER, Running, prepared, serving
 from tests.secrecy import listener
 from tests.valkey import running_valkey
+
+# A server that has just started on a busy machine may need more than the five seconds of httpx.
+DEFAULT_TIMEOUT_CONFIG.read = DEFAULT_TIMEOUT_CONFIG.connect = 60
 
 # What waits for processes more than it works, the longest first.
 WAITING = [

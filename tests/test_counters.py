@@ -304,7 +304,8 @@ class TestWhenRedisFails:
             for _ in range(2):
                 begun = time.monotonic()
                 counts = await asyncio.gather(*[counters.hit("one", 60) for _ in range(5000)])
-                assert time.monotonic() - begun < 20 * DEADLINE
+                # One after the other they would take minutes; a busy machine takes a second or two.
+                assert time.monotonic() - begun < 200 * DEADLINE
             assert sum(each.admitted for each in counts) == 0
             own.thaw()
 

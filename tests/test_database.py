@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from alembic import command
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import create_engine, insert, select, update
 from sqlalchemy.engine import make_url
 
@@ -261,6 +263,10 @@ class TestTypes:
 
 
 class TestMigrations:
+    def test_the_files_are_the_revisions_in_their_order(self) -> None:
+        scripts = ScriptDirectory.from_config(migrations.config())
+        assert [each.revision for each in scripts.walk_revisions()][::-1] == migrations.REVISIONS
+
     def test_upgrading_then_comparing_shows_no_difference(self, url: str) -> None:
         def check(connection: Any) -> None:
             settings = migrations.config()
@@ -276,7 +282,7 @@ class TestMigrations:
             settings.attributes["connection"] = connection
             command.check(settings)
 
-        with pytest.raises(StartError, match="surplus"):
+        with pytest.raises(CommandError, match="surplus"):
             migrations._with_connection(url, check)
 
     def test_they_go_back_and_forth(self, url: str) -> None:

@@ -1,41 +1,73 @@
-"""The database's history. ``upgrade`` brings a database to the newest state, ``pending`` looks."""
+"""The database's history. ``upgrade`` brings a database to the newest state, ``pending`` looks.
+
+Alembic is imported where there is something to migrate: it takes as long as all the rest of a look.
+"""
 
 import asyncio
-from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, String, column, create_engine, event, select, table
+from sqlalchemy import Connection, Engine, String, column, create_engine, event, inspect, select, table
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from persistence.database import Connection as Reading
 from persistence.errors import StartError
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 LOCATION = Path(__file__).parent
 
+REVISIONS = sorted(each.name.partition("_")[0] for each in LOCATION.glob("versions/[0-9]*.py"))
+"""All revisions, the newest last; the files are named by them."""
 
-def config() -> Config:
+VERSION = select(column("version_num", String)).select_from(table("alembic_version"))
+
+
+def config() -> "Config":
     """Alembic's settings; ``attributes["connection"]`` carries the database to work on."""
+    from alembic.config import Config
+
     result = Config()
     result.set_main_option("script_location", str(LOCATION))
     result.set_main_option("path_separator", "os")
     return result
 
 
+def _revision(connection: Connection) -> str | None:
+    """The revision of a database; None where it is empty."""
+    known = inspect(connection).has_table("alembic_version")
+    return connection.scalar(VERSION) if known else None
+
+
 def _upgrade(connection: Connection) -> None:
+    revision = _revision(connection)
+    if revision == REVISIONS[-1]:
+        return
+    if revision and revision not in REVISIONS:
+        shown = connection.engine.url.render_as_string(hide_password=True)
+        raise StartError(
+            f"The database {shown} was made by a newer version than this one (revision {revision}); "
+            "install that version."
+        )
+    from alembic import command
+
     settings = config()
     settings.attributes["connection"] = connection
     command.upgrade(settings, "head")
 
 
 def _pending(connection: Connection) -> bool:
-    heads = set(ScriptDirectory.from_config(config()).get_heads())
-    return set(MigrationContext.configure(connection).get_current_heads()) != heads
+    return _lacks(_revision(connection))
+
+
+def _lacks(revision: str | None) -> bool:
+    """Whether a revision is older than the newest that is known here.
+
+    One that is not known is of a newer version, so that versions can be changed while they run.
+    """
+    return revision is None or revision in REVISIONS[:-1]
 
 
 def upgrade(url: str) -> None:
@@ -48,24 +80,10 @@ def pending(url: str) -> bool:
     return bool(_with_connection(url, _pending))
 
 
-VERSION = select(column("version_num", String)).select_from(table("alembic_version"))
-
-
-@cache
-def _revisions() -> tuple[str | None, frozenset[str]]:
-    """The newest revision, and all."""
-    scripts = ScriptDirectory.from_config(config())
-    return scripts.get_current_head(), frozenset(each.revision for each in scripts.walk_revisions())
-
-
 async def behind(db: Reading) -> bool:
-    """Whether an open database lacks migrations. Raises Unavailable.
-
-    One that a newer version has migrated lacks none, so that versions can be changed while they run.
-    """
+    """Whether an open database lacks migrations. Raises Unavailable."""
     row = await db.one(VERSION)
-    newest, known = _revisions()
-    return row is None or (row.version_num != newest and row.version_num in known)
+    return _lacks(row and row.version_num)
 
 
 def _with_connection(url: str, work):  # type: ignore[no-untyped-def]
@@ -77,10 +95,6 @@ def _with_connection(url: str, work):  # type: ignore[no-untyped-def]
             with engine.begin() as connection:
                 return work(connection)
         return asyncio.run(_asynchronously(url, work))
-    except CommandError as error:
-        raise StartError(
-            f"The database {shown} was made by a newer version than this one ({error}); install that version."
-        ) from error
     except (SQLAlchemyError, OSError, TimeoutError) as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise StartError(

@@ -1,0 +1,99 @@
+"""The commands that let somebody in: tokens of clients, keys of the operator, operators of the panel."""
+
+import argparse
+import getpass
+import secrets
+import sys
+
+from openapi import contract
+from persistence import api_keys, credentials, operators, tokens
+from persistence.database import Connection
+from persistence.passwords import MAX_PASSWORD, hashed
+from server.clock import now
+from server.environment import SettingError, Settings
+from server.opening import write
+
+
+def create_token(settings: Settings, options: argparse.Namespace) -> None:
+    """Make an API token for a client and print it alone."""
+    secret = credentials.mint("cbt_", secrets.choice)
+
+    async def work(db: Connection) -> None:
+        await tokens.create(db, options.client, secret, now())
+
+    write(settings, work)
+    print(secret)
+
+
+def create_key(settings: Settings, options: argparse.Namespace) -> None:
+    """Make an API key and print it alone."""
+    scopes = sorted({each.scope for each in contract.operations(contract.bundle()) if each.scope})
+    unknown = [scope for scope in options.scope if scope != "*" and scope not in scopes]
+    if unknown:
+        raise SettingError(f"--scope must be one of: *, {', '.join(scopes)}.")
+    secret = credentials.mint("arc_", secrets.choice)
+
+    async def work(db: Connection) -> None:
+        await api_keys.create(db, options.name, sorted(set(options.scope)), secret, now())
+
+    write(settings, work)
+    print(secret)
+
+
+MIN_PASSWORD = 12
+
+
+def _password() -> str:
+    """The password that somebody types twice, or the first line of stdin where that is no terminal."""
+    if sys.stdin.isatty():
+        password = getpass.getpass("Password: ")
+        if getpass.getpass("Once more: ") != password:
+            raise SettingError("The two passwords differ; nothing was done.")
+    else:
+        password = sys.stdin.readline().rstrip("\n")
+    if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
+        raise SettingError(f"The password must have {MIN_PASSWORD} to {MAX_PASSWORD} characters.")
+    return password
+
+
+def create_operator(settings: Settings, options: argparse.Namespace) -> None:
+    """Make an operator, who may sign in to the panel."""
+    password = _password()
+
+    async def work(db: Connection) -> None:
+        await operators.create(db, options.name, await hashed(password), now())
+
+    write(settings, work)
+    print(f"{options.name} may sign in at /admin.")
+
+
+def change_password(settings: Settings, options: argparse.Namespace) -> None:
+    """Give an operator another password, which unlocks it and ends all its sessions."""
+    password = _password()
+
+    async def work(db: Connection) -> None:
+        await operators.set_password(db, options.name, await hashed(password))
+
+    write(settings, work)
+    print(f"{options.name} has a new password; all sessions have ended.")
+
+
+def unlock_operator(settings: Settings, options: argparse.Namespace) -> None:
+    """Let an operator in again."""
+
+    async def work(db: Connection) -> None:
+        await operators.unlock(db, options.name)
+
+    write(settings, work)
+    print(f"{options.name} may sign in again.")
+
+
+def list_operators(settings: Settings, options: argparse.Namespace) -> None:
+    """Print all operators."""
+
+    async def work(db: Connection) -> None:
+        for each in await operators.everybody(db):
+            locked = ", locked" if each.tries >= operators.LOCKED_AT else ""
+            print(f"{each.name}  since {each.created_at:%Y-%m-%d}{locked}")
+
+    write(settings, work)
