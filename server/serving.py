@@ -17,7 +17,7 @@ from persistence import demo, migrations
 from persistence.database import Database
 from persistence.errors import Conflict, StartError
 from persistence.sealing import Box
-from server import embedded, environment, logs, metrics
+from server import app, embedded, environment, logs, metrics
 from server.environment import SettingError, Settings
 from server.opening import refuse_pending, with_database
 from server.protocol import Protocol
@@ -50,7 +50,7 @@ def _prepare_database(settings: Settings) -> bool:
 
 def _run(settings: Settings, listener: socket.socket) -> None:
     config = uvicorn.Config(
-        "server.app:create",
+        app.create,
         factory=True,
         http=Protocol,
         ws="none",

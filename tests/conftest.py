@@ -1,5 +1,6 @@
 """What all tests share: a server over each database, and a checked client for each kind of caller."""
 
+import functools
 import logging
 import os
 import secrets
@@ -7,8 +8,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx._config
+import httpx._transports.default
 import pytest
-from httpx._config import DEFAULT_TIMEOUT_CONFIG
 
 from tests.contract_client import Api
 from tests.postgres import running_postgres
@@ -17,7 +19,9 @@ from tests.secrecy import listener
 from tests.valkey import running_valkey
 
 # A server that has just started on a busy machine may need more than the five seconds of httpx.
-DEFAULT_TIMEOUT_CONFIG.read = DEFAULT_TIMEOUT_CONFIG.connect = 60
+httpx._config.DEFAULT_TIMEOUT_CONFIG.read = httpx._config.DEFAULT_TIMEOUT_CONFIG.connect = 60
+# Each client would read all certificates that are trusted, which takes as long as thirty calls.
+httpx._transports.default.create_ssl_context = functools.cache(httpx._config.create_ssl_context)
 
 # What waits for processes more than it works, the longest first.
 WAITING = [

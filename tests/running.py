@@ -1,11 +1,15 @@
 """The server as it is shipped, on a real port, in a thread of the tests' process."""
 
 import asyncio
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -124,6 +128,15 @@ def _run(main: Callable[[], Any], config: uvicorn.Config) -> None:
 
 def prepared(url: str, **options: Any) -> Running:
     """A server over a migrated and seeded database; ``options`` are those of ``assembled``."""
+    if url.startswith("sqlite:///"):
+        copy_demo(Path(url.removeprefix("sqlite:///")))
+    else:
+        _fill(url)
+    return assembled(url, **options)
+
+
+def _fill(url: str) -> None:
+    """Migrate and seed an empty database."""
     migrations.upgrade(url)
 
     async def fill() -> None:
@@ -133,7 +146,23 @@ def prepared(url: str, **options: Any) -> Running:
         await database.close()
 
     asyncio.run(fill())
-    return assembled(url, **options)
+
+
+_folder = tempfile.TemporaryDirectory(prefix="cloudarc-demo-")
+
+
+@cache
+def _demo() -> Path:
+    """A file with the demo data, made once for a process: hundreds of tests begin with one."""
+    path = Path(_folder.name) / "demo.db"
+    _fill(f"sqlite:///{path}")
+    return path
+
+
+def copy_demo(path: Path) -> None:
+    """Put a database with the demo data where there is none."""
+    assert not path.exists()
+    shutil.copyfile(_demo(), path)
 
 
 def assembled(

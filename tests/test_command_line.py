@@ -20,7 +20,7 @@ from openapi import contract
 from server.environment import SettingError, read
 from tests.conftest import new_database
 from tests.contract_client import Api
-from tests.running import ADMIN, CLIENT
+from tests.running import ADMIN, CLIENT, copy_demo
 from tests.secrecy import judge_output
 
 
@@ -43,7 +43,14 @@ def command(folder: Path, *arguments: str, **settings: str) -> subprocess.Comple
 
 @contextmanager
 def served(folder: Path, *arguments: str, **settings: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server as a user starts it, and its base address; it is stopped by Ctrl-C."""
+    """A server as a user starts it, and its base address; it is stopped by Ctrl-C.
+
+    Its SQLite database is there from an earlier start, unless a data directory is named.
+    """
+    file = folder / "var" / "cloudarc.db"
+    if not (file.exists() or settings.keys() & {"database_url", "data_dir", "environment"}):
+        file.parent.mkdir(mode=0o700, exist_ok=True)
+        copy_demo(file)
     process = subprocess.Popen(
         [sys.executable, "-m", "server", "serve", "--port", "0", *arguments],
         env=environment(folder, **settings),
@@ -76,7 +83,7 @@ def is_one_line(result: subprocess.CompletedProcess[str], *words: str) -> None:
 
 class TestServe:
     def test_the_line_that_it_prints_works(self, tmp_path: Path) -> None:
-        with served(tmp_path) as (process, base):
+        with served(tmp_path, data_dir=str(tmp_path / "fresh")) as (process, base):
             assert process.stdout is not None
             lines = [process.stdout.readline() for _ in range(7)]
             assert f"docs       {base}/docs" in lines[0]

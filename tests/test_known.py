@@ -1,6 +1,5 @@
 """Credentials that were found lately are not looked up again, and yet dead at once in every process."""
 
-import ssl
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -18,8 +17,6 @@ from tests.running import ADMIN, Running, assembled, prepared, serving
 from tests.valkey import Valkey, asked, running_valkey
 
 LIMITS = Values(1_000_000, 1_000_000, 1_000_000)
-# To verify no certificates spares each call the reading of all that are trusted.
-TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +54,7 @@ def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def call(running: Running, method: str, path: str, secret: str = ADMIN, body: Any = None) -> httpx.Response:
     headers = {"Authorization": f"Bearer {secret}"}
-    return httpx.request(method, running.url + path, headers=headers, json=body, timeout=30, verify=TLS)
+    return httpx.request(method, running.url + path, headers=headers, json=body, timeout=30)
 
 
 def made(running: Running, path: str, shown: str, /, **body: Any) -> tuple[int, str]:
@@ -110,7 +107,7 @@ class TestKnown:
         _, key = made(one, "/api-keys", "key", name="reader", scopes=["*"])
         for _ in range(3):
             assert call(one, "GET", "/invoices", key).status_code == 200
-            assert httpx.get(f"{one.url}/invoices?api_token={key}", verify=TLS).status_code == 401
+            assert httpx.get(f"{one.url}/invoices?api_token={key}").status_code == 401
 
 
 class TestTheEnd:
