@@ -21,7 +21,8 @@ from tests.valkey import running_valkey
 # A server that has just started on a busy machine may need more than the five seconds of httpx.
 httpx._config.DEFAULT_TIMEOUT_CONFIG.read = httpx._config.DEFAULT_TIMEOUT_CONFIG.connect = 60
 # Each client would read all certificates that are trusted, which takes as long as thirty calls.
-httpx._transports.default.create_ssl_context = functools.cache(httpx._config.create_ssl_context)
+_cached = functools.cache(httpx._config.create_ssl_context)
+httpx._transports.default.create_ssl_context = _cached  # type: ignore[attr-defined]  # imported there
 
 # What waits for processes more than it works, the longest first.
 WAITING = [
