@@ -62,6 +62,8 @@ def _run(settings: Settings, listener: socket.socket) -> None:
         proxy_headers=False,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=CALLS_SECONDS,
+        # One that does not answer its supervisor is replaced; on a busy machine it may still be starting.
+        timeout_worker_healthcheck=30,
     )
     if settings.workers == 1:
         uvicorn.Server(config).run(sockets=[listener])

@@ -49,7 +49,7 @@ def served(folder: Path, *arguments: str, **settings: str) -> Iterator[tuple[sub
     """
     file = folder / "var" / "cloudarc.db"
     if not (file.exists() or settings.keys() & {"database_url", "data_dir", "environment"}):
-        file.parent.mkdir(mode=0o700, exist_ok=True)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         copy_demo(file)
     process = subprocess.Popen(
         [sys.executable, "-m", "server", "serve", "--port", "0", *arguments],

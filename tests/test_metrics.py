@@ -3,6 +3,7 @@
 import asyncio
 import timeit
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -170,7 +171,10 @@ class TestCost:
 def listening(pid: int) -> set[tuple[str, int]]:
     """Where a process and its children listen on TCP."""
     family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    found = [each for process in family for each in process.net_connections("tcp")]
+    found = []
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            found += process.net_connections("tcp")
     return {(each.laddr.ip, each.laddr.port) for each in found if each.status == psutil.CONN_LISTEN}
 
 
