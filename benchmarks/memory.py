@@ -27,6 +27,9 @@ class Memory(Database):
     def reading(self) -> Transaction:
         return Remembering(self, self.real.reading)
 
+    def snapshot(self) -> Transaction:
+        return self.reading()
+
     def transaction(self, first: First | None = None) -> Transaction:
         return Remembering(self, self.real.transaction)
 

@@ -88,7 +88,7 @@ def _deliveries(attempts: Mapping[int, Sequence[Row]]) -> Views:
 def _sealed(box: Box, id: int) -> tuple[str, str]:
     """A new secret, and as it is kept in the row of the webhook that the worker opens it for."""
     secret = signing.mint(secrets.token_bytes)
-    return secret, box.seal(secret, f"webhook:{id}")
+    return secret, box.seal(secret, endpoints.context(id))
 
 
 async def list_webhooks(

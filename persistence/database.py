@@ -218,6 +218,10 @@ class Database(ABC):
     def reading(self) -> Transaction: ...
 
     @abstractmethod
+    def snapshot(self) -> Transaction:
+        """What is committed when it begins, for as long as it lasts; nobody waits for it."""
+
+    @abstractmethod
     def transaction(self, first: First | None = None) -> Transaction:
         """Everything or nothing; ``first`` runs before the first statement."""
 

@@ -4,7 +4,7 @@ The same data every time: all that varies comes from one fixed seed. Never in pr
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from random import Random
@@ -493,15 +493,22 @@ async def present(db: Connection) -> bool:
     return await db.one(select(column).where(column == OPERATOR_HASH)) is not None
 
 
-async def seed(database: Database) -> None:
-    """Fill an empty database. Raises Conflict where it is not empty."""
+async def seed(database: Database, progress: Callable[[int, int], None] | None = None) -> None:
+    """Fill an empty database; ``progress`` is told how many rows are done, and how many there are.
+
+    Raises Conflict where it is not empty.
+    """
     async with database.transaction() as db:
         if not await empty(db):
             raise Conflict("The database is not empty; demo data goes into an empty one only.")
         tables = build()
         for index, rows in words(tables):
             await db.many(index.insert, rows)
+        done, total = 0, sum(map(len, tables.values()))
         for table, rows in tables.items():
+            done += len(rows)
+            if progress:
+                progress(done, total)
             await db.many(insert(table).values(dict.fromkeys(rows[0])), rows)
             if database.dialect.name == "postgresql":
                 name = table.__tablename__

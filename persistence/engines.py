@@ -167,6 +167,17 @@ class SQLiteReading(Transaction):
         return None
 
 
+class SQLiteSnapshot(SQLiteReading):
+    """A connection of its own, since the others see what is committed meanwhile."""
+
+    async def __aenter__(self) -> Connection:
+        self.connection.raw.execute("BEGIN")
+        return self.connection
+
+    async def __aexit__(self, *_: object) -> None:
+        self.connection.raw.close()
+
+
 class SQLiteWriting(Transaction):
     """One writer at a time: the lock keeps the process's own, BEGIN IMMEDIATE those of other processes."""
 
@@ -303,6 +314,9 @@ class SQLite(Database):
     def reading(self) -> Transaction:
         return SQLiteReading(self.reader)
 
+    def snapshot(self) -> Transaction:
+        return SQLiteSnapshot(SQLiteConnection(self, self._open()))
+
     def transaction(self, first: First | None = None) -> Transaction:
         return SQLiteWriting(self, first)
 
@@ -387,6 +401,23 @@ class PostgreSQLReading(Transaction):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await asyncio.shield(_give_back(self.pool, self.raw))
+
+
+class PostgreSQLSnapshot(PostgreSQLReading):
+    """One transaction for all statements."""
+
+    async def __aenter__(self) -> Connection:
+        connection = await super().__aenter__()
+        await self.raw.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        return connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self.raw.execute("ROLLBACK")
+        finally:
+            await super().__aexit__(kind, error, trace)
 
 
 class PostgreSQLWriting(Transaction):
@@ -502,6 +533,9 @@ class PostgreSQL(Database):
 
     def reading(self) -> Transaction:
         return PostgreSQLReading(self, self.readers)
+
+    def snapshot(self) -> Transaction:
+        return PostgreSQLSnapshot(self, self.readers)
 
     def transaction(self, first: First | None = None) -> Transaction:
         return PostgreSQLWriting(self, self.writers, first)

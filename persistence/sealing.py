@@ -25,14 +25,25 @@ class Unsealable(Exception):
     """A sealed text does not open; the message says whether the key is another or the text is damaged."""
 
 
-class Box:
-    """Seals and opens texts with ``CLOUDARC_SECRET_KEY``, any text of 32 characters or more."""
+def _derived(secret_key: str) -> tuple[str, AESGCM]:
+    """How texts under a key begin, and what seals them."""
+    derived = HKDF(SHA256(), KEY_BYTES + NAME_BYTES, salt=None, info=INFO).derive(secret_key.encode())
+    return f"{VERSION}.{derived[KEY_BYTES:].hex()}.", AESGCM(derived[:KEY_BYTES])
 
-    def __init__(self, secret_key: str) -> None:
-        length = KEY_BYTES + NAME_BYTES
-        derived = HKDF(SHA256(), length, salt=None, info=INFO).derive(secret_key.encode())
-        self._cipher = AESGCM(derived[:KEY_BYTES])
-        self._prefix = f"{VERSION}.{derived[KEY_BYTES:].hex()}."
+
+class Box:
+    """Seals and opens texts with ``CLOUDARC_SECRET_KEY``, any text of 32 characters or more.
+
+    It opens those under ``other``, too, where there is one: the key before or after the next rotation.
+    """
+
+    def __init__(self, secret_key: str, other: str = "") -> None:
+        self._prefix, self._cipher = _derived(secret_key)
+        self._ciphers = dict([_derived(other)] if other else []) | {self._prefix: self._cipher}
+
+    def is_current(self, sealed: str) -> bool:
+        """Whether a text is sealed with the key that seals now."""
+        return sealed.startswith(self._prefix)
 
     def seal(self, plain: str, context: str) -> str:
         """The sealed text, which opens with the same context only; sealing twice gives two texts."""
@@ -44,12 +55,15 @@ class Box:
         """What was sealed. Raises Unsealable."""
         if not sealed:
             raise Unsealable("Nothing was sealed here yet.")
-        if not sealed.startswith(self._prefix):
+        version, name, _ = (*sealed.split("."), "", "")[:3]
+        prefix = f"{version}.{name}."
+        cipher = self._ciphers.get(prefix)
+        if cipher is None:
             raise Unsealable(
                 "This was sealed with another CLOUDARC_SECRET_KEY; set the one it was made with."
             )
         try:
-            raw = base64.b64decode(sealed.removeprefix(self._prefix), validate=True)
-            return self._cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], context.encode()).decode()
+            raw = base64.b64decode(sealed.removeprefix(prefix), validate=True)
+            return cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], context.encode()).decode()
         except (InvalidTag, ValueError):
             raise Unsealable("This was sealed for another context, or it is damaged.") from None

@@ -83,6 +83,16 @@ DISABLE = (
 )
 
 
+EVERYONE = select(TABLE).order_by(TABLE.c.id)
+
+# Nobody else's rotation is overwritten.
+RESEAL = (
+    update(Webhook)
+    .values(secret=bindparam("sealed", type_=Text), old_secret=bindparam("old", type_=Text))
+    .where(TABLE.c.id == KEY, TABLE.c.secret == bindparam("current", type_=Text))
+)
+
+
 def subscribed(names: Collection[str]) -> str:
     """The names of events as one text, as the column keeps them."""
     return f" {' '.join(sorted(set(names)))} "
@@ -91,6 +101,11 @@ def subscribed(names: Collection[str]) -> str:
 async def page(db: Connection, **where: Any) -> Page:
     """A page of webhooks, newest first."""
     return await LIST.page(db, **where)
+
+
+async def everyone(db: Connection) -> list[Row]:
+    """All webhooks; there are at most a hundred."""
+    return await db.all(EVERYONE)
 
 
 async def get(db: Connection, id: int) -> Row:
@@ -124,6 +139,11 @@ async def create(db: Connection, *, url: str, events: Collection[str], active: b
         )
     except Duplicate:
         raise _taken() from None
+
+
+def context(id: int) -> str:
+    """What the sealed secrets of a webhook are bound to."""
+    return f"webhook:{id}"
 
 
 async def seal(db: Connection, id: int, sealed: str) -> None:
@@ -167,6 +187,11 @@ async def rotate(db: Connection, webhook: Row, sealed: str, overlap: timedelta, 
     if rotated is None:
         raise Conflict("The secret was rotated by somebody else just now; look at the webhook again.")
     return rotated
+
+
+async def reseal(db: Connection, webhook: Row, sealed: str, old: str | None) -> None:
+    """Keep the secrets of a webhook sealed anew."""
+    await db.run(RESEAL, key=webhook.id, current=webhook.secret, sealed=sealed, old=old)
 
 
 async def works(db: Connection, id: int) -> None:

@@ -29,16 +29,19 @@ def main(arguments: list[str] | None = None) -> int:
             if getattr(options, name, None) is not None:
                 os.environ[f"CLOUDARC_{name.upper()}"] = str(getattr(options, name))
         settings = environment.read()
-        _function(options.run)(settings, options)
+        return _function(options.run)(settings, options) or 0
     except (SettingError, StartError, Refusal, contract.ContractError) as error:
         print(f"cloudarc: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
-def _function(place: str) -> Callable[[Settings, argparse.Namespace], None]:
+Command = Callable[[Settings, argparse.Namespace], int | None]
+"""What a command does; its result is the exit status, None being 0."""
+
+
+def _function(place: str) -> Command:
     """The function of a command, at ``module:name``. It is imported only now, since that may take a second.
 
     Looking for garbage meanwhile would take a fifth of it, and find none; nor is any found there later.
@@ -46,7 +49,7 @@ def _function(place: str) -> Callable[[Settings, argparse.Namespace], None]:
     module, _, name = place.partition(":")
     gc.disable()
     try:
-        found: Callable[[Settings, argparse.Namespace], None] = getattr(import_module(module), name)
+        found: Command = getattr(import_module(module), name)
         gc.freeze()
     finally:
         gc.enable()
@@ -96,6 +99,12 @@ def _parser() -> argparse.ArgumentParser:
     command("worker", "server.serving:work", "deliver webhooks until stopped")
     each = command("purge", "server.upkeep:purge", "delete old events, deliveries and idempotency keys")
     each.add_argument("--days", type=_days, default=30, help="how old they are (default: 30)")
+    each = command("backup", "server.upkeep:backup", "copy the whole database to a file, while it is served")
+    each.add_argument("file", help="where to; it must not exist")
+    each = command("restore", "server.upkeep:restore", "fill an empty database from a backup")
+    each.add_argument("file", help="the backup")
+    command("reseal", "server.upkeep:reseal", "seal secrets anew after CLOUDARC_SECRET_KEY has changed")
+    command("doctor", "server.doctor:doctor", "look at all that a server needs, and say what to do")
     command("migrate", "server.upkeep:migrate", "bring the database to the newest state")
     each = command("seed", "server.upkeep:seed", "fill an empty database")
     each.add_argument("--demo", action="store_true", required=True, help="with the demo data")

@@ -185,7 +185,7 @@ def create(settings: Settings | None = None) -> ASGIApp:
         rate_limit_anonymous=settings.rate_limit_anonymous,
     )
     database = connect(settings.database_url)
-    box = Box(environment.secret_key(settings))
+    box = Box(environment.secret_key(settings), settings.other_secret_key)
     private_targets = settings.webhook_private_targets == "on"
     inline = settings.webhook_worker == "inline"
     counters = Counters(settings.redis_url)

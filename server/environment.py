@@ -52,6 +52,7 @@ class Settings:
     rate_limit_admin: int = 60
     rate_limit_anonymous: int = 10
     secret_key: str = ""
+    other_secret_key: str = ""
     trusted_proxies: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     webhook_private_targets: Literal["off", "on"] = "off"
@@ -146,8 +147,9 @@ def _complete(settings: Settings) -> Settings:
         raise SettingError(
             "CLOUDARC_SECRET_KEY is required in production; set it to 32 random characters or more."
         )
-    if settings.secret_key and len(settings.secret_key) < 32:
-        raise SettingError("CLOUDARC_SECRET_KEY must have at least 32 characters.")
+    for name in ("secret_key", "other_secret_key"):
+        if getattr(settings, name) and len(getattr(settings, name)) < 32:
+            raise SettingError(f"CLOUDARC_{name.upper()} must have at least 32 characters.")
     if settings.production and settings.webhook_private_targets == "on":
         raise SettingError("CLOUDARC_WEBHOOK_PRIVATE_TARGETS must be off in production.")
     if not settings.data_dir.isprintable():

@@ -8,7 +8,8 @@ from datetime import datetime
 from handlers.caller import Caller
 from persistence import idempotency
 from persistence.database import Connection
-from persistence.sealing import Box
+from persistence.errors import Conflict
+from persistence.sealing import Box, Unsealable
 from server.transport import Reply
 
 
@@ -49,7 +50,12 @@ class Keyed:
         kept = await idempotency.claim(db, self.owner, self.key, self.fingerprint, self.now)
         if kept is not None:
             headers = json.loads(kept.headers) | {"Idempotent-Replayed": "true"}
-            body = self.box.open(kept.body, self.context).encode()
+            try:
+                body = self.box.open(kept.body, self.context).encode()
+            except Unsealable:
+                raise Conflict(
+                    "The answer to this Idempotency-Key cannot be read any more; look whether it was done."
+                ) from None
             raise Replayed(Reply(kept.status, body, headers=headers))
 
     async def keep(self, db: Connection, reply: Reply) -> None:

@@ -180,7 +180,7 @@ def work(settings: Settings, options: argparse.Namespace) -> None:
     """Deliver webhooks until stopped; any number of workers may share a PostgreSQL database."""
     environment.prepare_data_dir(settings)
     logs.set_up(settings)
-    box = Box(environment.secret_key(settings))
+    box = Box(environment.secret_key(settings), settings.other_secret_key)
 
     async def deliver(database: Database) -> None:
         worker = Worker(database, box, private=settings.webhook_private_targets == "on")

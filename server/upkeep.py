@@ -4,15 +4,35 @@ import argparse
 import asyncio
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
+
+from tqdm import tqdm
 
 from openapi import contract
-from persistence import deliveries, demo, events, idempotency, migrations
+from persistence import backup as copies
+from persistence import deliveries, demo, events, idempotency, migrations, webhooks
+from persistence.backup import Progress
 from persistence.database import Database
+from persistence.sealing import Box, Unsealable
 from server import environment
 from server.clock import now
 from server.environment import SettingError, Settings
 from server.opening import refuse_pending, with_database
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Progress]:
+    """A bar on stderr, where that is a terminal."""
+    with tqdm(desc=what, unit=" rows", disable=None, leave=False) as bar:
+
+        def tell(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield tell
 
 
 def migrate(settings: Settings, options: argparse.Namespace) -> None:
@@ -26,7 +46,12 @@ def seed(settings: Settings, options: argparse.Namespace) -> None:
     if settings.production:
         raise SettingError("Demo data has credentials that everybody knows; in production there is none.")
     migrate(settings, options)
-    asyncio.run(with_database(settings, demo.seed))
+
+    async def fill(database: Database) -> None:
+        with _bar("seed") as tell:
+            await demo.seed(database, tell)
+
+    asyncio.run(with_database(settings, fill))
 
 
 PURGED_AT_ONCE = 1000
@@ -37,23 +62,99 @@ def purge(settings: Settings, options: argparse.Namespace) -> None:
     old = now() - timedelta(days=options.days)
 
     async def delete(database: Database) -> list[int]:
-        totals = []
+        totals: list[int] = []
         old_keys = now() - idempotency.LIFETIME
-        for each, before in ((deliveries, old), (events, old), (idempotency, old_keys)):
-            total = 0
-            while True:
-                async with database.transaction() as db:
-                    done = await each.purge(db, before, PURGED_AT_ONCE)
-                total += done
-                if done < PURGED_AT_ONCE:
-                    break
-            totals.append(total)
+        with tqdm(desc="purge", unit=" rows", disable=None, leave=False) as bar:
+            for each, before in ((deliveries, old), (events, old), (idempotency, old_keys)):
+                totals.append(0)
+                while True:
+                    async with database.transaction() as db:
+                        done = await each.purge(db, before, PURGED_AT_ONCE)
+                    totals[-1] += done
+                    bar.update(done)
+                    if done < PURGED_AT_ONCE:
+                        break
         return totals
 
     refuse_pending(settings)
     done = asyncio.run(with_database(settings, delete))
     print(f"{done[0]} deliveries and {done[1]} events from before {old:%Y-%m-%d %H:%M:%S} are deleted,")
     print(f"and {done[2]} idempotency keys of more than {idempotency.LIFETIME.days * 24} hours.")
+
+
+def backup(settings: Settings, options: argparse.Namespace) -> None:
+    """Copy the whole database to a file, which is there complete or not at all."""
+    refuse_pending(settings)
+    path = Path(options.file)
+    draft = path.with_name(f".{path.name}-{os.getpid()}.part")
+
+    async def copy(database: Database) -> int:
+        with (
+            _bar("backup") as tell,
+            open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
+        ):
+            total = await copies.dump(database, file, now(), tell)
+            file.flush()
+            os.fsync(file.fileno())
+        # Unlike a rename, a link replaces nothing.
+        os.link(draft, path)
+        return total
+
+    try:
+        if path.exists():
+            raise SettingError(f"{path} exists already; choose another name.")
+        try:
+            total = asyncio.run(with_database(settings, copy))
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise SettingError(f"{path} cannot be written ({error.strerror}).") from error
+    print(f"{total} rows are in {path}. The secret key is not: keep CLOUDARC_SECRET_KEY elsewhere.")
+
+
+def restore(settings: Settings, options: argparse.Namespace) -> None:
+    """Fill an empty database from a backup, all or nothing."""
+    try:
+        with Path(options.file).open("rb") as file:
+            migrate(settings, options)
+
+            async def fill(database: Database) -> int:
+                with _bar("restore") as tell:
+                    return await copies.restore(database, file, tell)
+
+            total = asyncio.run(with_database(settings, fill))
+    except OSError as error:
+        raise SettingError(f"{options.file} cannot be read ({error.strerror}).") from error
+    print(f"{total} rows are restored. Operators sign in again; the secret key must be that of the backup.")
+
+
+def reseal(settings: Settings, options: argparse.Namespace) -> None:
+    """Seal the secrets of webhooks with the secret key, which were sealed with the other one."""
+    refuse_pending(settings)
+    box = Box(environment.secret_key(settings), settings.other_secret_key)
+
+    async def work(database: Database) -> int:
+        done = 0
+        async with database.transaction() as db:
+            for row in await webhooks.everyone(db):
+                # That of the demo data has none yet.
+                kept = [each for each in (row.secret, row.old_secret) if each]
+                if all(box.is_current(each) for each in kept):
+                    continue
+                place = webhooks.context(row.id)
+                sealed = [box.seal(box.open(each, place), place) for each in kept]
+                await webhooks.reseal(db, row, sealed[0], sealed[1] if len(sealed) > 1 else None)
+                done += 1
+        return done
+
+    try:
+        done = asyncio.run(with_database(settings, work))
+    except Unsealable as error:
+        raise SettingError(
+            f"A secret was sealed with neither key ({error}) Set CLOUDARC_OTHER_SECRET_KEY to the one it was "
+            "made with; nothing was changed."
+        ) from error
+    print(f"The secrets of {done} webhooks are sealed anew.")
 
 
 def spec(settings: Settings, options: argparse.Namespace) -> None:

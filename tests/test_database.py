@@ -2,6 +2,8 @@
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -295,6 +297,14 @@ class TestMigrations:
         migrations._with_connection(url, down)
         assert migrations.pending(url)
         migrations.upgrade(url)
+        assert not migrations.pending(url)
+
+    def test_two_that_start_at_once_migrate_once(self, tmp_path: Path, backend: str, postgres: str) -> None:
+        url = new_database(backend, tmp_path, postgres)
+        code = f"from persistence import migrations; migrations.upgrade({url!r})"
+        # Alembic works in one thread of a process only.
+        both = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
+        assert [each.wait(60) for each in both] == [0, 0, 0]
         assert not migrations.pending(url)
 
     def test_a_database_that_does_not_answer_is_one_line(self) -> None:

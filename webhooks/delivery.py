@@ -186,7 +186,7 @@ class Worker:
         return body, headers | {"X-CloudArc-Test": "1"} if test else headers
 
     def _key(self, sealed: str, id: int) -> bytes:
-        return signing.key_of(self.box.open(sealed, f"webhook:{id}"))
+        return signing.key_of(self.box.open(sealed, webhooks.context(id)))
 
     async def _settle(self) -> None:
         """Keep what became of all that has landed, in one transaction."""

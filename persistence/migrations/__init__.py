@@ -7,7 +7,7 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, Engine, String, column, create_engine, event, inspect, select, table
+from sqlalchemy import Connection, Engine, String, column, create_engine, event, inspect, select, table, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -41,7 +41,16 @@ def _revision(connection: Connection) -> str | None:
     return connection.scalar(VERSION) if known else None
 
 
+# Of two that start on one database the second waits, and finds that there is nothing to do. The number is
+# the text "migrate"; the lock ends with the transaction. SQLite has one writer at a time anyway.
+TURN = text("SELECT pg_advisory_xact_lock(30796665482998885)")
+
+
 def _upgrade(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(TURN)
+        # While a change of a table waits for a long call, all later ones would wait behind it.
+        connection.execute(text("SET LOCAL lock_timeout = '5s'"))
     revision = _revision(connection)
     if revision == REVISIONS[-1]:
         return

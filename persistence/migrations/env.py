@@ -1,17 +1,8 @@
 """What Alembic runs: the migrations, on the connection that it is given."""
 
-import importlib
-import pkgutil
-
 from alembic import context
 
-import persistence
-from persistence.database import Base
-
-# Every noun's tables are known once its module is.
-for module in pkgutil.iter_modules(persistence.__path__, "persistence."):
-    if not module.ispkg:
-        importlib.import_module(module.name)
+from persistence.tables import METADATA
 
 
 def include(_object: object, name: str | None, kind: str, _reflected: bool, _compared: object) -> bool:
@@ -22,7 +13,7 @@ def include(_object: object, name: str | None, kind: str, _reflected: bool, _com
 connection = context.config.attributes["connection"]
 context.configure(
     connection=connection,
-    target_metadata=Base.metadata,
+    target_metadata=METADATA,
     render_as_batch=connection.dialect.name == "sqlite",
     compare_type=True,
     include_object=include,
