@@ -75,7 +75,7 @@ def verify(request: pytest.FixtureRequest) -> Verify:
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with our scripts and the npm packages that they need, with the hashes of the lock file."""
     folder = tmp_path_factory.mktemp("npm")
-    for name in ("package.json", "package-lock.json", "standardwebhooks.js", "panel.js"):
+    for name in ("package.json", "package-lock.json", "standardwebhooks.js", "panel.js", "stories.js"):
         shutil.copy(Path(__file__).parent / name, folder)
     install = [program("npm", "npm"), "ci", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"]
     subprocess.run(install, cwd=folder, check=True, timeout=180)
