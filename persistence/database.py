@@ -21,6 +21,7 @@ from sqlalchemy import (
     DateTime,
     Dialect,
     Executable,
+    Insert,
     Integer,
     MetaData,
     Numeric,
@@ -92,12 +93,16 @@ class Instant(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        return value.replace(tzinfo=None) if value is not None and dialect.name == "sqlite" else value
+    def bind_processor(self, dialect: Dialect) -> Callable[[Any], Any] | None:
+        return _text_of if dialect.name == "sqlite" else None
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None] | None:
         # In one step from the text, since a page has dozens of them.
         return _instant if dialect.name == "sqlite" else None
+
+
+def _text_of(value: datetime | None) -> str | None:
+    return None if value is None else value.isoformat(" ", "microseconds")[:26]
 
 
 def _instant(text: str | None) -> datetime | None:
@@ -168,6 +173,12 @@ class Connection(ABC):
     def parameters(self, statement: ClauseElement) -> Collection[str]:
         """The names of a statement's parameters."""
 
+    async def put_off(self, statement: Insert, **params: Any) -> None:
+        """Run an insert before anything is read, and before the transaction ends, at the latest; nobody
+        needs its row. Raises Unavailable, now or then.
+        """
+        await self.run(statement, **params)
+
     async def one(self, statement: ClauseElement, **params: Any) -> Row | None:
         """The first row, or None. Raises Unavailable."""
         rows = await self.all(statement, **params)
@@ -191,6 +202,12 @@ class Transaction(ABC):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+@cache
+def together(first: Insert, second: Insert) -> Insert:
+    """Two inserts as one statement, as PostgreSQL has it. Their parameters must not have the same names."""
+    return second.add_cte(first.cte("first"))
 
 
 class Database(ABC):

@@ -96,25 +96,6 @@ KEY = bindparam("key", type_=BigInteger)
 _PENDING = text("deliveries.status = 'pending'")
 NOW = bindparam("now", type_=Instant)
 
-# Everyone who is told of an event at the moment that it is written down.
-FAN_OUT = insert(Delivery).from_select(
-    ["webhook_id", "event_id", "uid", "event", "status", "tried", "due_at", "created_at"],
-    select(
-        WEBHOOKS.c.id,
-        bindparam("event_id", type_=BigInteger),
-        bindparam("uid", type_=String),
-        bindparam("event", type_=String),
-        literal("pending", String),
-        literal(0, Integer),
-        NOW,
-        NOW,
-    )
-    .where(WEBHOOKS.c.active, WEBHOOKS.c.events.contains(bindparam("padded", type_=String)))
-    # One that is being deleted is waited for and then left out, where the foreign key would fail the change.
-    .with_for_update(read=True, key_share=True),
-    include_defaults=False,
-)
-
 INSERT_TEST = inserting(
     Delivery, "webhook_id", "uid", "event", "test_base", "status", "tried", "due_at", "created_at"
 )
@@ -295,7 +276,7 @@ LOG = insert(Attempt).from_select(
         bindparam("fault", type_=String),
     )
     .where(TABLE.c.id == KEY)
-    # As with FAN_OUT.
+    # One that is being deleted is waited for and then left out, where the foreign key would fail.
     .with_for_update(read=True, key_share=True),
     include_defaults=False,
 )
@@ -307,11 +288,6 @@ PURGE = delete(Delivery).where(
         .limit(bindparam("limit", type_=BigInteger))
     )
 )
-
-
-async def fan_out(db: Connection, event_id: int, uid: str, event: str, now: datetime) -> None:
-    """Write down that every active webhook that wants such events is to be told of this one."""
-    await db.run(FAN_OUT, event_id=event_id, uid=uid, event=event, padded=f" {event} ", now=now)
 
 
 async def test(db: Connection, webhook_id: int, *, uid: str, event: str, base: str, now: datetime) -> Row:

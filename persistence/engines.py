@@ -13,12 +13,13 @@ from types import TracebackType
 from typing import Any
 
 import asyncpg
+from sqlalchemy import Insert
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.dialects.postgresql import asyncpg as postgresql_dialect
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.sql.elements import ClauseElement
 
-from persistence.database import Connection, Database, First, Prepared, Row, Transaction
+from persistence.database import Connection, Database, First, Prepared, Row, Transaction, together
 from persistence.errors import Busy, Duplicate, StartError, Unavailable
 
 CLOSE_SECONDS = 1
@@ -66,6 +67,7 @@ class Beginning(Connection):
         self.database = database
         self.first = first
         self.begun: Connection | None = None
+        self.later: tuple[Insert, Mapping[str, Any]] | None = None
 
     def parameters(self, statement: ClauseElement) -> Collection[str]:
         return self.database.prepare(statement).defaults.keys()
@@ -77,13 +79,33 @@ class Beginning(Connection):
                 await self.first(self.begun)
         return self.begun
 
+    async def catch_up(self) -> None:
+        """Run what was put off."""
+        if self.later is not None:
+            (statement, params), self.later = self.later, None
+            await (await self._connection()).run(statement, **params)
+
+    async def put_off(self, statement: Insert, **params: Any) -> None:
+        await self.catch_up()
+        if self.database.dialect.name == "postgresql":
+            # With the insert that comes next it is one round trip.
+            self.later = statement, params
+        else:
+            await self.run(statement, **params)
+
     async def all(self, statement: ClauseElement, **params: Any) -> list[Row]:
+        await self.catch_up()
         return await (await self._connection()).all(statement, **params)
 
     async def run(self, statement: ClauseElement, **params: Any) -> int:
+        if self.later is not None and isinstance(statement, Insert):
+            (first, more), self.later = self.later, None
+            return await (await self._connection()).run(together(first, statement), **more, **params)
+        await self.catch_up()
         return await (await self._connection()).run(statement, **params)
 
     async def many(self, statement: ClauseElement, rows: Sequence[Mapping[str, Any]]) -> None:
+        await self.catch_up()
         await (await self._connection()).many(statement, rows)
 
 
@@ -426,12 +448,12 @@ class PostgreSQLWriting(Transaction):
     def __init__(self, database: "PostgreSQL", pool: Any, first: First | None) -> None:
         self.database = database
         self.pool = pool
-        self.first = first
+        self.connection = Beginning(self._begin, database, first)
         self.raw: Any = None
 
     async def __aenter__(self) -> Connection:
         _enter_transaction()
-        return Beginning(self._begin, self.database, self.first)
+        return self.connection
 
     async def _begin(self) -> Connection:
         try:
@@ -447,6 +469,13 @@ class PostgreSQLWriting(Transaction):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _inside.set(False)
+        if kind is None:
+            try:
+                await self.connection.catch_up()
+            except BaseException:
+                if self.raw is not None:
+                    await asyncio.shield(self._leave())
+                raise
         if self.raw is None:
             return
         if kind is not None:

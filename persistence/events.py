@@ -56,19 +56,17 @@ def _locked(element: InTurn, compiler: Any, **options: Any) -> str:
     return "pg_advisory_xact_lock(111477243965555) IS NOT NULL"
 
 
-INSERT = (
-    insert(Event)
-    .from_select(
-        ["uid", "event", "base", "created_at"],
-        select(
-            bindparam("uid", type_=String),
-            bindparam("event", type_=String),
-            bindparam("base", type_=Text),
-            bindparam("created_at", type_=Instant),
-        ).where(InTurn()),
-        include_defaults=False,
-    )
-    .returning(TABLE.c.id)
+# A trigger adds the deliveries (``migrations/versions/0009_deliveries_by_a_trigger.py``).
+INSERT = insert(Event).from_select(
+    ["uid", "event", "base", "created_at"],
+    select(
+        bindparam("uid", type_=String),
+        bindparam("event", type_=String),
+        bindparam("base", type_=Text),
+        # Not called as its column, which other tables have, too.
+        bindparam("now", type_=Instant),
+    ).where(InTurn()),
+    include_defaults=False,
 )
 
 GET = one_by_id(select(TABLE), TABLE.c.id)
@@ -95,10 +93,12 @@ PURGE = delete(Event).where(
 )
 
 
-async def add(db: Connection, *, uid: str, event: str, base: str, created_at: datetime) -> int:
-    """Keep an event; the id. It is the last write of a transaction, which others wait for from here on."""
-    made = await exists(db, INSERT, "event", uid=uid, event=event, base=base, created_at=created_at)
-    return int(made.id)
+async def add(db: Connection, *, uid: str, event: str, base: str, now: datetime) -> None:
+    """Keep an event, and a delivery for each active webhook that wants such events.
+
+    It is put off as long as possible, since from then on all others that have an event wait.
+    """
+    await db.put_off(INSERT, uid=uid, event=event, base=base, now=now)
 
 
 async def page(db: Connection, *, limit: int, page: int, after: int | None, event: str | None) -> Page:

@@ -246,9 +246,7 @@ class Walk:
     async def tell(self, db: Connection) -> None:
         name = self.chance.choice(["invoice.paid", "ticket.opened"])
         uid = self.unique()
-        await deliveries.fan_out(
-            db, await events.add(db, uid=uid, event=name, base="{}", created_at=NOW), uid, name, NOW
-        )
+        await events.add(db, uid=uid, event=name, base="{}", now=NOW)
 
     async def hook(self, db: Connection) -> None:
         url = f"https://example.com/{self.unique()}"

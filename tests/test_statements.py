@@ -26,15 +26,15 @@ COUNTS: dict[tuple[str, str], int] = {
     ("create_announcement", "admin"): 1,
     ("create_api_key", "admin"): 1,
     ("create_article", "admin"): 3,
-    ("create_client", "admin"): 5,
+    ("create_client", "admin"): 4,
     ("create_department", "admin"): 1,
     ("create_domain", "admin"): 2,
-    ("create_invoice", "admin"): 4,
+    ("create_invoice", "admin"): 3,
     ("create_product", "admin"): 2,
     ("create_server", "admin"): 1,
-    ("create_service", "admin"): 8,
-    ("create_ticket", "admin"): 3,
-    ("create_ticket", "client"): 3,
+    ("create_service", "admin"): 7,
+    ("create_ticket", "admin"): 2,
+    ("create_ticket", "client"): 2,
     ("create_token", "admin"): 2,
     ("create_webhook", "admin"): 3,
     ("delete_announcement", "admin"): 1,
@@ -80,18 +80,18 @@ COUNTS: dict[tuple[str, str], int] = {
     ("list_tickets", "client"): 1,
     ("list_tokens", "admin"): 2,
     ("list_webhooks", "admin"): 1,
-    ("pay_invoice", "admin"): 6,
+    ("pay_invoice", "admin"): 5,
     ("recover_webhook", "admin"): 3,
-    ("reply_to_ticket", "admin"): 7,
-    ("reply_to_ticket", "client"): 7,
+    ("reply_to_ticket", "admin"): 6,
+    ("reply_to_ticket", "client"): 6,
     ("resend_delivery", "admin"): 2,
     ("revoke_api_key", "admin"): 1,
     ("revoke_token", "admin"): 2,
     ("rotate_webhook", "admin"): 2,
     ("search_knowledgebase", "admin"): 1,
     ("search_knowledgebase", "client"): 1,
-    ("suspend_service", "admin"): 4,
-    ("terminate_service", "admin"): 6,
+    ("suspend_service", "admin"): 3,
+    ("terminate_service", "admin"): 5,
     ("test_webhook", "admin"): 2,
     ("unsuspend_service", "admin"): 2,
     ("update_announcement", "admin"): 1,
@@ -107,9 +107,23 @@ COUNTS: dict[tuple[str, str], int] = {
 }
 
 
-def number_of(id: str, dialect: str) -> int:
+# Those that are told of. On PostgreSQL the event is written by the statement that writes the activity.
+TOLD = {
+    "create_client",
+    "create_invoice",
+    "create_service",
+    "create_ticket",
+    "pay_invoice",
+    "reply_to_ticket",
+    "suspend_service",
+    "terminate_service",
+}
+
+
+def number_of(id: str, dialect: str, backend: str) -> int:
     """How many statements an operation takes; a change takes one more, for the activity."""
-    return COUNTS[id, dialect] + (METHODS[id] != "get")
+    together = backend == "postgresql" and id in TOLD
+    return COUNTS[id, dialect] + (METHODS[id] != "get") - together
 
 
 METHODS = {operation.id: operation.method for operation in OPERATIONS}
@@ -170,13 +184,14 @@ class TestEachOperation:
         client: Api,
         admin: Api,
         counted: Counted,
+        backend: str,
     ) -> None:
         api = client if dialect == "client" else admin
         id = fresh(operation, admin)
         counted.calls.clear()
         assert call(api, operation, id, dialect).status_code in (200, 201)
         (ran,) = counted.calls
-        assert len(ran) == number_of(operation.id, dialect), ran
+        assert len(ran) == number_of(operation.id, dialect, backend), ran
 
 
 class TestNoNPlusOne:
@@ -194,10 +209,10 @@ class TestNoNPlusOne:
 
     @pytest.mark.parametrize("operation", LISTS, ids=titled)
     def test_a_list_of_20_takes_as_many_as_a_list_of_1(
-        self, operation: contract.Operation, admin: Api, counted: Counted
+        self, operation: contract.Operation, admin: Api, counted: Counted, backend: str
     ) -> None:
         few, many = (self.ran(counted, admin, operation.path, limit=limit) for limit in (1, 20))
-        assert few == many == number_of(operation.id, "admin")
+        assert few == many == number_of(operation.id, "admin", backend)
 
     def test_a_page_of_deliveries_with_attempts(self, admin: Api, counted: Counted) -> None:
         for _ in range(3):
@@ -212,10 +227,10 @@ class TestNoNPlusOne:
             admin.post(f"/tickets/{id}/reply", {"message": "More."})
         assert self.ran(counted, admin, f"/tickets/{id}") == few == 2
 
-    def test_an_invoice_of_20_lines(self, admin: Api, counted: Counted) -> None:
+    def test_an_invoice_of_20_lines(self, admin: Api, counted: Counted, backend: str) -> None:
         counts = []
         for number in (1, 20):
             counted.calls.clear()
             making.invoice(admin, items=[{"description": "Line", "amount": "1.00"}] * number)
             counts += [len(ran) for ran in counted.calls]
-        assert counts == [number_of("create_invoice", "admin")] * 2
+        assert counts == [number_of("create_invoice", "admin", backend)] * 2

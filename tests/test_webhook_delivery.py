@@ -60,8 +60,7 @@ class Office:
         uid = f"evt_{token_hex(10)}"
         base = signing.base(event, "2026-01-31T12:00:00Z", data or {"id": 1, "total": "29.99"}).decode()
         async with self.database.transaction() as db:
-            id = await events.add(db, uid=uid, event=event, base=base, created_at=self.clock())
-            await deliveries.fan_out(db, id, uid, event, self.clock())
+            await events.add(db, uid=uid, event=event, base=base, now=self.clock())
         return uid
 
     def worker(self, **options: Any) -> Worker:

@@ -35,14 +35,12 @@ def frozen(event: str, data: Mapping[str, Any], now: datetime) -> str:
 
 
 async def record(db: Connection, event: str, data: Mapping[str, Any], now: datetime) -> None:
-    """Write an event down, and whom to tell. It is the last thing a handler does before it answers.
+    """Write an event down, and whom to tell, before the transaction ends.
 
-    ``data`` is the admin's view of what changed. Other transactions that record an event wait from here
+    ``data`` is the admin's view of what changed. Other transactions that record an event wait from then
     to the end of this one.
     """
-    uid = message_id(now)
-    id = await events.add(db, uid=uid, event=event, base=frozen(event, data, now), created_at=now)
-    await deliveries.fan_out(db, id, uid, event, now)
+    await events.add(db, uid=message_id(now), event=event, base=frozen(event, data, now), now=now)
 
 
 async def record_test(db: Connection, webhook_id: int, event: str, now: datetime) -> Row:
