@@ -120,6 +120,8 @@ def main() -> int:
     remark = "" if complete else "It is no whole run, so nothing of it is to be quoted. "
     target.parent.mkdir(exist_ok=True)
     target.write_text(report.document(run, verdicts, remark), encoding="utf-8")
+    if complete:
+        report.put_in(ROOT / "docs" / "operations.md", "capacity", report.capacity(run))
     for each in verdicts:
         measured = "" if each.measured is None else f"{each.measured:.2f}{each.bar.unit}"
         bar = each.bar

@@ -91,6 +91,27 @@ def document(run: Run, verdicts: Sequence[Verdict], remark: str) -> str:
     return "\n".join(part for part in parts if part)
 
 
+def capacity(run: Run) -> str:
+    """What one process carries, for the page on operations."""
+    head = ["one process, on this machine", *[TITLES[each] for each in run.samples]]
+    rows = []
+    for request in WORK:
+        ours = [middle(samples[request.name, OURS]) for samples in run.samples.values()]
+        rows.append([f"{request.name}: CPU for a call", *[f"{each.cpu:.0f} µs" for each in ours]])
+        rows.append(["calls a second, both cores busy", *[f"{each.rate:.0f}" for each in ours]])
+    weighed = [f"{run.weights[each][OURS].rss / 1024:.0f} MiB" for each in run.samples]
+    rows.append([f"memory after {run.weighed_after:,} calls", *weighed])
+    text = f"From a run of `{run.command}` on {datetime.now(UTC):%Y-%m-%d}, on {_hardware()}.\n\n"
+    return text + table(head, rows)
+
+
+def put_in(page: Path, name: str, text: str) -> None:
+    """Put a text between two marks of a page."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    page.write_text(f"{before}{begin}{text}{end}{rest.partition(end)[2]}", encoding="utf-8")
+
+
 def bars(verdicts: Sequence[Verdict]) -> str:
     """A line for each bar."""
     rows = []
@@ -101,17 +122,20 @@ def bars(verdicts: Sequence[Verdict]) -> str:
     return table(("bar", "part", "measured", "must be", ""), rows)
 
 
-def _machine(run: Run) -> str:
+def _hardware() -> str:
     cores = len(re.findall(r"^processor", Path("/proc/cpuinfo").read_text(), re.MULTILINE))
     models = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     memory = int(re.findall(r"MemTotal:\s*(\d+)", Path("/proc/meminfo").read_text())[0]) / 2**20
+    return f"{cores} cores of {models[0] if models else platform.processor()}, {memory:.1f} GiB"
+
+
+def _machine(run: Run) -> str:
     packages = sorted({f"{each.metadata['Name'].lower()} {each.version}" for each in distributions()})
     others = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     return (
         "## Machine and versions\n\n"
-        f"{cores} cores of {models[0] if models else platform.processor()}, {memory:.1f} GiB; "
-        f"{platform.system()} "
-        f"{platform.release()}. Python {sys.version.split()[0]}, {others}.\n\n"
+        f"{_hardware()}; {platform.system()} {platform.release()}. "
+        f"Python {sys.version.split()[0]}, {others}.\n\n"
         f"<details><summary>Python packages</summary>\n\n{', '.join(packages)}\n\n</details>\n"
     )
 

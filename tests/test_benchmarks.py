@@ -55,6 +55,17 @@ class TestBars:
         assert figures["growth|next|postgresql"] == pytest.approx(4.0)
         assert figures["memory|sqlite"] == pytest.approx(1.25)
 
+    def test_what_a_process_carries_is_put_into_the_page_on_operations(self, tmp_path: Path) -> None:
+        page = tmp_path / "page.md"
+        page.write_text("before\n<!-- capacity -->\nold\n<!-- /capacity -->\nafter\n")
+        report.put_in(page, "capacity", report.capacity(whole_run()))
+        text = page.read_text()
+        assert text.startswith("before\n<!-- capacity -->\nFrom a run of") and "old" not in text
+        assert f"| {LIST.name}: CPU for a call | " in text
+        assert text.endswith("|\n<!-- /capacity -->\nafter\n")
+        operations = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
+        assert "<!-- capacity -->" in operations and "<!-- /capacity -->" in operations
+
     def test_the_report_has_a_line_for_each_bar(self) -> None:
         run = whole_run()
         text = report.document(run, judge(run.figures()), "")
