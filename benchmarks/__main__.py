@@ -28,7 +28,7 @@ class Size:
     calls: int
 
 
-WHOLE = Size(rounds=5, seconds=1.0, many=1_000_000, weighed=10_000, calls=4000)
+WHOLE = Size(rounds=11, seconds=0.5, many=1_000_000, weighed=10_000, calls=4000)
 QUICK = Size(rounds=2, seconds=0.3, many=100_000, weighed=1000, calls=500)
 
 
@@ -75,7 +75,7 @@ class Bench:
         try:
             for backend in BACKENDS:
                 self.run.profiles[backend] = profiling.profiles(
-                    self.store, self.load, backend, 6 * self.size.seconds
+                    self.store, self.load, backend, 12 * self.size.seconds
                 )
         except profiling.NoProfile as error:
             self.run.no_profile = str(error)

@@ -18,7 +18,7 @@ from benchmarks.footprint import Weight
 from benchmarks.growth import Cost
 from benchmarks.profiling import LAYERS, Profile
 from benchmarks.store import TITLES, Backend
-from benchmarks.throughput import HELLO, NO_IO, NO_IO_STOCK, Sample, Samples, middle
+from benchmarks.throughput import HELLO, NO_IO, NO_IO_STOCK, Sample, Samples, middle, ratio
 from benchmarks.variants import CLOUDARC, FASTIFY_FOLDER, OURS, PEERS
 from benchmarks.work import LIST, TICKETS, WORK
 
@@ -47,8 +47,7 @@ class Run:
         found: dict[str, float] = {}
         for backend, samples in self.samples.items():
             for (request, variant), each in samples.items():
-                ours = middle(samples[request, OURS]).cpu
-                found[f"{variant}|{request}|{backend}"] = middle(each).cpu / ours
+                found[f"{variant}|{request}|{backend}"] = ratio(each, samples[request, OURS])
         if self.no_io:
             cpu = {variant: middle(each).cpu for (_, variant), each in self.no_io.items()}
             found["no io"] = cpu[NO_IO_STOCK.name] / cpu[NO_IO.name]
@@ -162,8 +161,8 @@ def _peers() -> str:
         "Node.js) over a copy "
         "of the same database, with a Valkey of its own, all up at once. Runs alternate: each round "
         "begins with another "
-        "variant, and the figures are medians of the rounds. 16 connections that are kept, from a "
-        "process of its own; a "
+        "variant, figures are medians of the rounds, and ratios are medians of the rounds' ratios. "
+        "16 connections that are kept, from a process of its own; a "
         "wrong status ends the run. Before anything is measured, all must answer the same status and the "
         "same JSON, "
         "apart from new ids, numbers and instants.\n",
@@ -185,23 +184,22 @@ def _peers() -> str:
 
 def _throughput(backend: Backend, samples: Samples, left_out: Mapping[str, str]) -> str:
     names = [each.name for each in (CLOUDARC, *PEERS) if (LIST.name, each.name) in samples]
-    middles = {key: middle(each) for key, each in samples.items()}
     parts = [f"## {TITLES[backend]}\n", "Server CPU for a request, as a ratio to CloudArc's.\n"]
     rows = []
     for name in names:
-        ratios = [middles[each.name, name].cpu / middles[each.name, OURS].cpu for each in WORK]
+        ratios = [ratio(samples[each.name, name], samples[each.name, OURS]) for each in WORK]
         rows.append((name, *(f"{ratio:.2f}" for ratio in ratios)))
-    rows.append(("CloudArc, µs", *(f"{middles[each.name, OURS].cpu:.0f}" for each in WORK)))
+    rows.append(("CloudArc, µs", *(f"{middle(samples[each.name, OURS]).cpu:.0f}" for each in WORK)))
     parts.append(table(("", *(each.name for each in WORK)), rows))
     parts.append("Requests a second / p50 / p99, as ratios to CloudArc's.\n")
     rows = []
     for name in names:
         cells = []
         for each in WORK:
-            ours, its = middles[each.name, OURS], middles[each.name, name]
-            cells.append(f"{its.rate / ours.rate:.2f} / {its.p50 / ours.p50:.2f} / {its.p99 / ours.p99:.2f}")
+            its, ours = samples[each.name, name], samples[each.name, OURS]
+            cells.append(" / ".join(f"{ratio(its, ours, figure):.2f}" for figure in ("rate", "p50", "p99")))
         rows.append((name, *cells))
-    own = (middles[each.name, OURS] for each in WORK)
+    own = (middle(samples[each.name, OURS]) for each in WORK)
     rows.append(
         (
             "CloudArc, 1/s / ms / ms",

@@ -43,6 +43,12 @@ def middle(samples: Iterable[Sample]) -> Sample:
     return Sample(*(median(getattr(each, name) for each in all_of) for name in ("cpu", "rate", "p50", "p99")))
 
 
+def ratio(its: Sequence[Sample], ours: Sequence[Sample], figure: str = "cpu") -> float:
+    """The median of the rounds' ratios: what slows a whole round slows both, and is in neither."""
+    found = [getattr(a, figure) / getattr(b, figure) for a, b in zip(its, ours, strict=True)]
+    return float(median(found))
+
+
 @contextmanager
 def up(store: Store, backend: Backend, variants: Sequence[Variant]) -> Iterator[dict[Variant, Server]]:
     """Variants that all run, each over a copy of the same database."""
