@@ -23,7 +23,7 @@ from openapi import contract
 from persistence.engines import connect
 from server.app import assemble, now
 from server.edge import Edge
-from server.transport import Call
+from server.transport import COMPLETE, Call
 
 CALLERS = {"admin": Caller.admin(1, "*"), "client": Caller.client(1, CLIENT)}
 
@@ -90,6 +90,8 @@ def _through(edge: Edge, request: Request) -> Callable[[], Awaitable[None]]:
             "raw_path": path.encode(),
             "query_string": query.encode(),
             "headers": headers,
+            # As the protocol says of a body that has arrived with its head.
+            "state": {COMPLETE: True},
             "extensions": {"cloudarc": made},
         }
         await edge.app(scope, receive, send)

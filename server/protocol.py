@@ -11,7 +11,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from handlers.dialects import AdminDialect
 from server.errors import Problem, body_of, fault, invalid
-from server.transport import BROKEN, MAX_DROPPED, deadline, request_id
+from server.transport import BROKEN, COMPLETE, MAX_DROPPED, deadline, request_id
 
 MAX_HEAD = 64 * 1024
 """How many bytes the request line and the headers may have together."""
@@ -235,6 +235,7 @@ class Protocol(HttpToolsProtocol):
         self.in_body = False
         if self.without_upgrade is None:
             self._stop_watch()
+            self.cycle.scope["state"][COMPLETE] = True
             super().on_message_complete()
 
     # --- h2c ---
