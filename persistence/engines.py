@@ -4,7 +4,9 @@
 """
 
 import asyncio
+import logging
 import sqlite3
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,6 +24,8 @@ from sqlalchemy.sql.elements import ClauseElement
 from persistence.database import Connection, Database, First, Prepared, Row, Transaction, together
 from persistence.errors import Busy, Duplicate, StartError, Unavailable
 
+logger = logging.getLogger("cloudarc")
+
 CLOSE_SECONDS = 1
 """How long connections to a server may take to end; it notices by itself that they have gone."""
 
@@ -31,6 +35,9 @@ LOCK_SECONDS = 5
 
 MOST_ON_THE_LOOP = 200
 """How many rows SQLite reads while everybody else waits: a page, and some of a whole list."""
+
+MOST_TOGETHER = 32
+"""How many transactions SQLite commits at a time: the first of them waits until the last has run."""
 
 THREADS_ASIDE = 2
 """How many long lists and searches SQLite reads at a time; the others queue."""
@@ -123,7 +130,9 @@ SQLITE_PASSING = {
 }
 
 
-def _sqlite_failure(error: sqlite3.Error) -> Exception:
+def _sqlite_failure(error: BaseException) -> BaseException:
+    if not isinstance(error, sqlite3.Error):
+        return error
     if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_CONSTRAINT_UNIQUE:
         return Duplicate()
     # The low byte of a code is its kind.
@@ -201,13 +210,18 @@ class SQLiteSnapshot(SQLiteReading):
 
 
 class SQLiteWriting(Transaction):
-    """One writer at a time: the lock keeps the process's own, BEGIN IMMEDIATE those of other processes."""
+    """One writer at a time: turns among the process's own, BEGIN IMMEDIATE among processes.
+
+    The disk is waited for once for all that queue: each goes into a savepoint, and is committed with the
+    last. Nobody is told of what is not committed.
+    """
 
     def __init__(self, database: "SQLite", first: First | None) -> None:
         self.database = database
         self.first = first
         self.raw = database.writer.raw
         self.begun = False
+        self.joined = False
         self.patience = LOCK_SECONDS * 1000
 
     async def __aenter__(self) -> Connection:
@@ -217,18 +231,20 @@ class SQLiteWriting(Transaction):
     async def _begin(self) -> Connection:
         # One deadline for both locks: whoever queues behind a writer that waits does not wait anew.
         deadline = asyncio.get_running_loop().time() + LOCK_SECONDS
+        await self.database.turn(LOCK_SECONDS)
         try:
-            await asyncio.wait_for(self.database.lock.acquire(), LOCK_SECONDS)
-        except TimeoutError:
-            raise Busy from None
-        try:
+            self.joined = bool(self.database.ended)
             try:
-                self.raw.execute("BEGIN IMMEDIATE")
+                self.raw.execute("SAVEPOINT own" if self.joined else "BEGIN IMMEDIATE")
             except sqlite3.OperationalError:
+                if self.joined:
+                    raise
                 self.patience = max(1, int(1000 * (deadline - asyncio.get_running_loop().time())))
-                await self._finish(self._begin_patiently)
+                await self._wait_for(self._begin_patiently)
         except BaseException as error:
-            self._release()
+            if self.raw.in_transaction and not self.joined:
+                self.raw.execute("ROLLBACK")
+            self.database.pass_on()
             if isinstance(error, sqlite3.Error):
                 raise _sqlite_failure(error) from error
             raise
@@ -242,39 +258,53 @@ class SQLiteWriting(Transaction):
         finally:
             self.raw.execute("PRAGMA busy_timeout=0")
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        _inside.set(False)
-        if not self.begun:
-            return
-        try:
-            if kind is None:
-                await self._finish(self._commit)
-        except sqlite3.Error as failure:
-            raise _sqlite_failure(failure) from failure
-        finally:
-            self._release()
-
-    def _commit(self) -> None:
-        # COMMIT waits for the disk, so it is the one thing that always runs in a thread.
-        self.raw.execute("COMMIT")
-
-    async def _finish(self, work: Callable[[], None]) -> None:
+    async def _wait_for(self, work: Callable[[], None]) -> None:
         """Run ``work`` in a thread to its end, even if the caller is cancelled meanwhile."""
-        future = asyncio.get_running_loop().run_in_executor(None, work)
+        future = asyncio.get_running_loop().run_in_executor(self.database.disk, work)
         try:
             await asyncio.shield(future)
         except asyncio.CancelledError:
             await asyncio.wait([future])
             raise
 
-    def _release(self) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _inside.set(False)
+        if not self.begun:
+            return
+        database = self.database
+        self._end(kept=kind is None)
+        # Who failed may have failed because of what others wrote before, so that has to be true first.
+        if kind is not None and not (database.ended and issubclass(kind, Exception)):
+            database.pass_on()
+            return
+        outcome = asyncio.get_running_loop().create_future()
+        database.ended.append(outcome)
+        database.pass_on()
+        failure = await outcome
+        if failure is not None:
+            raise _sqlite_failure(failure) from failure
+
+    def _end(self, *, kept: bool) -> None:
+        """Keep what this one wrote, or take it back; where neither can be, all that is not committed yet."""
         try:
-            if self.database.writer.raw.in_transaction:
-                self.database.writer.raw.execute("ROLLBACK")
-        finally:
-            self.database.lock.release()
+            if self.joined and not kept:
+                self.raw.execute("ROLLBACK TO own")
+            if self.joined:
+                self.raw.execute("RELEASE own")
+                return
+        except sqlite3.Error as error:
+            logger.error("what was written cannot be taken back alone: %s", error)
+            kept = False
+        if not kept and self.raw.in_transaction:
+            self.raw.execute("ROLLBACK")
+
+
+def _tell(future: "asyncio.Future[Any]", what: object) -> None:
+    """End the waiting for a future, if anybody waits still."""
+    if not future.done():
+        future.set_result(what)
 
 
 class SQLite(Database):
@@ -285,12 +315,19 @@ class SQLite(Database):
     def __init__(self, path: str) -> None:
         super().__init__()
         self.path = path
-        self.lock = asyncio.Lock()
         self.resting: list[SQLiteConnection] = []
+        self.writing = False
+        # Who waits for the turn to write: True is that it comes, False that it comes too late.
+        self.queue: deque[asyncio.Future[bool]] = deque()
+        # Who has had it since the last COMMIT, and waits for the next.
+        self.ended: list[asyncio.Future[BaseException | None]] = []
 
     async def open(self) -> None:
         try:
             self.writer = SQLiteConnection(self, self._open())
+            # There a savepoint keeps what it may have to take back.
+            self.writer.raw.execute("PRAGMA temp_store=MEMORY")
+            self.disk = ThreadPoolExecutor(1, "disk")
             self.reader = SQLiteConnection(self, self._open())
             self.threads = ThreadPoolExecutor(THREADS_ASIDE, "aside")
             self.aside_readers = [SQLiteConnection(self, self._open()) for _ in range(THREADS_ASIDE)]
@@ -317,9 +354,61 @@ class SQLite(Database):
         # A writer that was cut off may still be in a thread; its connection must not go before it has
         # let go of the lock. It never does so later than its own deadline. It goes last, for it alone may
         # put what the log holds into the file.
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self.lock.acquire(), 2 * LOCK_SECONDS)
+        with suppress(Busy):
+            await self.turn(2 * LOCK_SECONDS)
             self.writer.raw.close()
+        self.disk.shutdown(wait=False)
+
+    async def turn(self, seconds: float) -> None:
+        """Wait for the turn to write; whoever has it passes it on. Raises Busy."""
+        if not self.writing:
+            self.writing = True
+            return
+        loop = asyncio.get_running_loop()
+        mine = loop.create_future()
+        self.queue.append(mine)
+        late = loop.call_later(seconds, _tell, mine, False)
+        try:
+            if not await mine:
+                raise Busy
+        except asyncio.CancelledError:
+            if not mine.cancelled() and mine.result():
+                self.pass_on()
+            raise
+        finally:
+            late.cancel()
+
+    def pass_on(self) -> None:
+        """End a turn: commit where nobody waits for the next, or where many have ended since the last."""
+        while self.queue and self.queue[0].done():
+            self.queue.popleft()
+        more = self.queue and self.writer.raw.in_transaction and len(self.ended) < MOST_TOGETHER
+        if self.ended and not more:
+            # COMMIT waits for the disk, so it is the one thing that always runs in a thread.
+            done = asyncio.get_running_loop().run_in_executor(self.disk, self.commit)
+            done.add_done_callback(self._committed)
+        elif self.queue:
+            self.queue.popleft().set_result(True)
+        else:
+            self.writing = False
+
+    def commit(self) -> None:
+        """Commit what has been written. Raises sqlite3.Error, Unavailable."""
+        if not self.writer.raw.in_transaction:
+            # Where SQLite has no room it takes back all that is not committed, whoever wrote it.
+            raise Unavailable
+        self.writer.raw.execute("COMMIT")
+
+    def _committed(self, done: "asyncio.Future[None]") -> None:
+        failure = done.exception()
+        ended, self.ended = self.ended, []
+        try:
+            if self.writer.raw.in_transaction:
+                self.writer.raw.execute("ROLLBACK")
+        finally:
+            for outcome in ended:
+                _tell(outcome, failure)
+            self.pass_on()
 
     async def aside(self, work: Callable[[SQLiteConnection], list[Row]]) -> list[Row]:
         """What ``work`` reads in a thread, by a connection of its own, while other calls are answered."""

@@ -24,8 +24,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from handlers.dialects import ClientDialect
 from openapi import contract
-from persistence.database import Database, First, Transaction
-from persistence.engines import SQLite, SQLiteWriting
+from persistence.database import Database
+from persistence.engines import SQLite
 from persistence.settings import NO_LIMITS
 from server.app import finder
 from server.edge import Edge
@@ -38,13 +38,8 @@ from tests.running import BOX
 class Unchanging(SQLite):
     """A database that takes every change back, so that two servers can be asked the same for ever."""
 
-    def transaction(self, first: First | None = None) -> Transaction:
-        return Undoing(self, first)
-
-
-class Undoing(SQLiteWriting):
-    def _commit(self) -> None:
-        self.database.writer.raw.execute("ROLLBACK")
+    def commit(self) -> None:
+        self.writer.raw.execute("ROLLBACK")
 
 
 class OwnCaller:

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -18,9 +19,9 @@ from sqlalchemy import create_engine, insert, select, update
 from sqlalchemy.engine import make_url
 
 from persistence import demo, migrations
-from persistence.database import Base, Database, Prepared
+from persistence.database import Base, Connection, Database, Prepared
 from persistence.departments import TABLE, Department
-from persistence.engines import connect
+from persistence.engines import SQLite, connect
 from persistence.errors import Conflict, StartError, Unavailable
 from persistence.invoices import Invoice, InvoiceLine, Payment
 from tests.conftest import new_database
@@ -233,6 +234,163 @@ class TestQueueing:
             await other.close()
 
         asyncio.run(work())
+
+
+class TestTogether:
+    """Of SQLite alone: those who queue are committed at once, and each is told what became of it."""
+
+    @pytest.fixture
+    def database(self, tmp_path: Path) -> SQLite:
+        url = new_database("sqlite", tmp_path, None)
+        migrations.upgrade(url)
+        return SQLite(url.removeprefix("sqlite:///"))
+
+    @staticmethod
+    def outcomes(
+        database: SQLite, *works: Callable[[Connection], Awaitable[Any]]
+    ) -> tuple[list[Any], list[str]]:
+        """What becomes of transactions that queue behind a COMMIT, and the names that are there then."""
+
+        async def one(work: Callable[[Connection], Awaitable[Any]]) -> None:
+            async with database.transaction() as db:
+                await work(db)
+
+        async def inside() -> tuple[list[Any], list[str]]:
+            await database.open()
+            try:
+                first = one(TestTogether.adding("First"))
+                _, *found = await asyncio.gather(first, *map(one, works), return_exceptions=True)
+                there = await names(database)
+                await asyncio.wait_for(add(database, "After"), 10)
+                assert await names(database) == [*there, "After"]
+                return found, there[1:]
+            finally:
+                await database.close()
+
+        return asyncio.run(inside())
+
+    @staticmethod
+    def adding(name: str) -> Callable[[Connection], Awaitable[Any]]:
+        return lambda db: db.one(ADD, name=name, status="active")
+
+    @staticmethod
+    async def refuse_any(db: Connection) -> None:
+        """Like a verb that looks at a state which somebody else has changed."""
+        await db.one(ADD, name="Refused", status="active")
+        if "A" in [row.name for row in await db.all(NAMES)]:
+            raise Conflict("There is one already.")
+
+    def test_who_queues_is_committed_once(self, database: SQLite, monkeypatch: pytest.MonkeyPatch) -> None:
+        commits = counting(database, monkeypatch)
+        found, there = self.outcomes(database, *[self.adding(f"D{nth}") for nth in range(20)])
+        assert found == [None] * 20
+        assert there == [f"D{nth}" for nth in range(20)]
+        assert commits.count == 1 + len(("First", "After"))
+
+    def test_the_first_does_not_wait_for_ever(
+        self, database: SQLite, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("persistence.engines.MOST_TOGETHER", 4)
+        commits = counting(database, monkeypatch)
+        found, there = self.outcomes(database, *[self.adding(f"D{nth}") for nth in range(10)])
+        assert (found, len(there)) == ([None] * 10, 10)
+        assert commits.count == 3 + len(("First", "After"))
+
+    def test_one_that_fails_takes_back_its_own(self, database: SQLite) -> None:
+        found, there = self.outcomes(database, self.adding("A"), self.refuse_any, self.adding("B"))
+        assert [type(each) for each in found] == [type(None), Conflict, type(None)]
+        assert there == ["A", "B"]
+
+    def test_the_first_that_fails_keeps_nobody_from_it(self, database: SQLite) -> None:
+        async def fail(db: Connection) -> None:
+            await db.one(ADD, name="Failed", status="active")
+            raise Conflict("no")
+
+        found, there = self.outcomes(database, fail, self.adding("A"), self.adding("B"))
+        assert [type(each) for each in found] == [Conflict, type(None), type(None)]
+        assert there == ["A", "B"]
+
+    def test_nobody_is_told_of_what_was_not_committed(
+        self, database: SQLite, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Not even who was refused because of it."""
+        commits = counting(database, monkeypatch, fail=2)
+        found, there = self.outcomes(database, self.adding("A"), self.refuse_any, self.adding("B"))
+        assert [type(each) for each in found] == [Unavailable] * 3
+        assert there == []
+        assert commits.count == 3
+
+    @pytest.mark.parametrize("swallowed", [False, True])
+    def test_where_sqlite_takes_all_back_all_are_told(self, database: SQLite, swallowed: bool) -> None:
+        """As SQLite may where it has no room, no memory, or cannot read; also what others wrote before."""
+
+        async def lose(db: Connection) -> None:
+            await db.one(ADD, name="Lost", status="active")
+            database.writer.raw.execute("ROLLBACK")
+            if not swallowed:
+                raise Unavailable
+
+        found, there = self.outcomes(database, self.adding("A"), lose, self.adding("B"))
+        assert [type(each) for each in found] == [Unavailable, Unavailable, type(None)]
+        assert there == ["B"]
+
+    def test_a_file_without_room_fails_one(self, database: SQLite) -> None:
+        async def bloat(db: Connection) -> None:
+            raw = database.writer.raw
+            (pages,) = raw.execute("PRAGMA page_count").fetchone()
+            raw.execute(f"PRAGMA max_page_count={pages}")
+            try:
+                for nth in range(20_000):
+                    await db.one(ADD, name=f"Bloat {nth}", status="active")
+            finally:
+                raw.execute("PRAGMA max_page_count=4294967294")
+
+        found, there = self.outcomes(database, self.adding("A"), bloat, self.adding("B"))
+        assert [type(each) for each in found] == [type(None), Unavailable, type(None)]
+        assert there == ["A", "B"]
+
+    def test_one_that_is_cut_off_with_the_turn_passes_it_on(self, database: SQLite) -> None:
+        async def work() -> list[str]:
+            await database.open()
+            try:
+                tasks = [asyncio.create_task(add(database, f"D{nth}")) for nth in range(6)]
+                while len(database.queue) < 5:
+                    await asyncio.sleep(0)
+                # The turn has come to the next, and it has not run yet.
+                coming = database.queue[0]
+                while not coming.done():
+                    await asyncio.sleep(0)
+                for task in tasks[1:]:
+                    task.cancel()
+                await asyncio.wait(tasks)
+                await asyncio.wait_for(add(database, "After"), 10)
+                return await names(database)
+            finally:
+                await database.close()
+
+        found = asyncio.run(work())
+        assert (found[0], found[-1]) == ("D0", "After")
+
+
+@dataclass
+class Commits:
+    count: int = 0
+
+
+def counting(database: SQLite, monkeypatch: pytest.MonkeyPatch, fail: int = 0) -> Commits:
+    """Counts what is committed; the ``fail``th time the disk is full."""
+    commits, commit = Commits(), database.commit
+
+    def counted() -> None:
+        commits.count += 1
+        if commits.count == fail:
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        commit()
+
+    monkeypatch.setattr(database, "commit", counted)
+    return commits
 
 
 class TestTypes:
