@@ -81,7 +81,8 @@ def _through(edge: Edge, request: Request) -> Callable[[], Awaitable[None]]:
         nonlocal status
         status = 0
         made = Call("0123456789abcdef", 0.0, caller=caller, dialect=caller.dialect)
-        made.match = edge.routes.match(path.encode())
+        made.match = match = edge.routes.match(path.encode())
+        made.plan = match.plan(request.method) if match else None
         scope = {
             "type": "http",
             "http_version": "1.1",

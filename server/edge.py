@@ -72,7 +72,7 @@ class Edge:
             return
         call = Call(request_id(scope["headers"]), time.perf_counter())
         scope.setdefault("extensions", {})["cloudarc"] = call
-        marked = _marked(call, scope, send)
+        marked = _marked(call, send)
         try:
             await self._serve(call, scope, receive, marked)
         except Disconnected:
@@ -92,12 +92,13 @@ class Edge:
                 logger.error("%s failed", call.request_id, exc_info=error)
             await send_reply(marked, self._refusal(problem, call, scope))
         finally:
-            log_call(call, scope)
+            log_call(call)
             if self.metrics:
-                self.metrics.count(call, scope)
+                self.metrics.count(call)
 
     async def _serve(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
         call.match = match = self.routes.match(scope.get("raw_path") or scope["path"].encode())
+        call.plan = match.plan(scope["method"]) if match else None
         if match is not None and match.public:
             call.dialect = ClientDialect
             await self._count(call, self.subjects.of(None, scope, public=True))
@@ -119,7 +120,8 @@ class Edge:
         if credential is None:
             await self._count(call, self.subjects.of(None, scope))
             return
-        known, counted = self.known.get(credential, self.clock()), None
+        now = self.clock()
+        known, counted = self.known.get(credential, now), None
         if known is not None:
             counted = self.subjects.of(known[0].caller, scope)
             await self._count(call, counted)
@@ -127,13 +129,13 @@ class Edge:
             identity = known[0]
         else:
             identity = await self._look_up(call, scope, credential)
+            subject = self.subjects.of(identity.caller, scope)
+            if subject != counted:
+                call.count, call.limit_headers = None, []
+                await self._count(call, subject)
         call.caller = identity.caller
         call.dialect = identity.dialect or call.dialect
-        self._remember_use(credential, identity)
-        subject = self.subjects.of(call.caller, scope)
-        if subject != counted:
-            call.count, call.limit_headers = None, []
-            await self._count(call, subject)
+        self._remember_use(credential, identity, now)
 
     async def _look_up(self, call: Call, scope: Scope, credential: security.Credential) -> security.Identity:
         """Whose credential it is by the database. Raises Unavailable."""
@@ -154,9 +156,11 @@ class Edge:
             call.count = count = await self.counters.hit(subject.name, limit)
             call.limit_headers = _limit_headers(subject.policy, limit, self.counters.window, count)
 
-    def _remember_use(self, credential: security.Credential, identity: security.Identity) -> None:
+    def _remember_use(
+        self, credential: security.Credential, identity: security.Identity, now: datetime
+    ) -> None:
         """Keep when a credential was used, to the minute, without making its caller wait for that."""
-        caller, now = identity.caller, self.clock()
+        caller = identity.caller
         if caller is None or (identity.last_used_at and now - identity.last_used_at < USE_KEPT):
             return
         if (caller.kind, caller.id) not in self.remembering:
@@ -195,19 +199,18 @@ class Edge:
         )
 
 
-def _marked(call: Call, scope: Scope, send: Send) -> Send:
+def _marked(call: Call, send: Send) -> Send:
     """``send`` that adds the headers of every answer."""
 
     async def wrapper(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             call.status = message["status"]
             names = {name for name, _ in message["headers"]}
-            plan = call.match.plan(scope["method"]) if call.match else None
             message["headers"] = [
                 *message["headers"],
                 (b"x-request-id", call.request_id.encode()),
                 *call.limit_headers,
-                *(plan.farewell if plan else ()),
+                *(call.plan.farewell if call.plan else ()),
                 *[each for each in SAFETY if each[0] not in names],
             ]
         await send(message)

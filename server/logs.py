@@ -13,8 +13,6 @@ from queue import Empty, SimpleQueue
 from select import PIPE_BUF
 from typing import Any
 
-from starlette.types import Scope
-
 from handlers.caller import Caller
 from server.environment import Settings
 from server.transport import Call
@@ -185,14 +183,14 @@ def _name(caller: Caller) -> str:
     return f"{'operator' if caller.actor == 'operator' else caller.kind}:{caller.id}"
 
 
-def log_call(call: Call, scope: Scope) -> None:
+def log_call(call: Call) -> None:
     """Write the line of a request that has been answered."""
     if not access.isEnabledFor(logging.INFO):
         return
     fields = {
         "id": call.request_id,
         "caller": _name(call.caller) if call.caller else "-",
-        "operation": call.operation(scope["method"]),
+        "operation": call.operation,
         "status": call.status,
         "ms": round((time.perf_counter() - call.started) * 1000, 1),
     }

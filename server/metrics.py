@@ -15,7 +15,6 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from starlette.types import Scope
 
 from persistence import deliveries
 from persistence.counters import Counters
@@ -58,9 +57,9 @@ class Metrics:
         # The library looks children up under a lock; these are found without.
         self.children: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
-    def count(self, call: Call, scope: Scope) -> None:
+    def count(self, call: Call) -> None:
         """Count a request that has been answered."""
-        key = (call.operation(scope["method"]), call.status)
+        key = (call.operation, call.status)
         try:
             requests, latency = self.children[key]
         except KeyError:

@@ -100,9 +100,9 @@ class Front:
             await self.panel(scope, receive, marked)
         finally:
             call.page, call.caller, call.status = visit.page, visit.caller, call.status or 499
-            log_call(call, scope)
+            log_call(call)
             if self.edge.metrics:
-                self.edge.metrics.count(call, scope)
+                self.edge.metrics.count(call)
 
     async def _charge(self, scope: Scope) -> int:
         """Count a try to sign in for its address; the seconds to wait, 0 where it is admitted."""

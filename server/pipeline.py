@@ -272,8 +272,7 @@ class Pipeline(SpecMiddleware):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = call_of(scope)
-        match, dialect = call.match, call.dialect
-        plan = match.plan(scope["method"]) if match else None
+        match, plan, dialect = call.match, call.plan, call.dialect
         if match is None or plan is None:
             raise refuse_route(match, call.caller, scope["path"])
         if call.count is not None and not call.count.admitted:
@@ -293,7 +292,7 @@ class Pipeline(SpecMiddleware):
             same = fingerprint(scope["method"], scope.get("raw_path") or scope["path"].encode(), body)
         reply = await self.run(plan, call.caller, dialect, arguments, same, call.request_id)
         etag = None if plan.writes else reply.headers.get("ETag")
-        if etag and {etag, "*"} & _tags(scope):
+        if etag and header(scope, b"if-none-match") and {etag, "*"} & _tags(scope):
             reply = Reply(304, b"", headers=reply.headers)
         await send_reply(send, reply)
 

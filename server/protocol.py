@@ -62,6 +62,7 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.idle_since = time.monotonic()
         self._start_watch()
+        self._keep_watching()
         if len(self.connections) > MAX_CONNECTIONS:
             self._make_room()
 
@@ -95,7 +96,11 @@ class Protocol(HttpToolsProtocol):
 
     def _start_watch(self) -> None:
         self.reading_since, self.received = time.monotonic(), 0
-        self.watch = self.loop.call_at(self._due(), self._overdue)
+
+    def _keep_watching(self) -> None:
+        """Look at what has not all come; what comes at once costs no timer."""
+        if self.reading_since is not None and self.watch is None:
+            self.watch = self.loop.call_at(self._due(), self._overdue)
 
     def _stop_watch(self) -> None:
         self.reading_since = None
@@ -158,6 +163,7 @@ class Protocol(HttpToolsProtocol):
             self._go_on_without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._bad_request()
+        self._keep_watching()
         if self.in_body and self.received > MAX_DROPPED and self.cycle and self.cycle.response_complete:
             self.transport.close()
 
@@ -218,7 +224,8 @@ class Protocol(HttpToolsProtocol):
         codings = [value for name, value in self.headers if name == b"transfer-encoding"]
         if codings and not codings[-1].lower().rstrip().endswith(b"chunked"):
             raise ValueError("a body without an end")
-        self.url = ABSOLUTE_WITHOUT_PATH.sub(rb"\g<0>/", self.url)
+        if not self.url.startswith(b"/"):
+            self.url = ABSOLUTE_WITHOUT_PATH.sub(rb"\g<0>/", self.url)
         if self.parser.get_method() == b"CONNECT":
             raise ValueError("this is no proxy")
         if self.parser.should_upgrade():

@@ -17,7 +17,7 @@ from persistence.counters import Count
 from server.errors import Problem, fault, invalid
 
 if TYPE_CHECKING:
-    from server.pipeline import Match
+    from server.pipeline import Match, Plan
 
 MAX_BODY = 1024 * 1024
 # A client that is still sending would see a reset instead of the answer, so the rest of a body that
@@ -43,6 +43,7 @@ class Call:
     request_id: str
     started: float
     match: "Match | None" = None
+    plan: "Plan | None" = None
     caller: Caller | None = None
     dialect: type[Dialect] = AdminDialect
     count: Count | None = None
@@ -51,10 +52,10 @@ class Call:
     status: int = 0
     page: str = "-"
 
-    def operation(self, method: str) -> str:
+    @property
+    def operation(self) -> str:
         """The operationId, or what page of the panel it is, or "-"."""
-        plan = self.match.plan(method) if self.match else None
-        return plan.id if plan else self.page
+        return self.plan.id if self.plan else self.page
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,7 @@ def _concerns(
     """Whether an answer is the operation's, or says that its path has no such method. HEAD is left alone."""
     if message["type"] == "http.response.body":
         return bool(begun)
-    named = call.operation(method)
+    named = call.operation
     here = call.match is not None and operation.id in {each.id for each in call.match.plans.values()}
     return method != "HEAD" and (named == operation.id or (here and message["status"] == 405))
 
@@ -190,7 +190,7 @@ def unasked(operation: contract.Operation, caller: Caller) -> None:
     def make(find: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         async def found(edge: Edge, call: Call, scope: Scope) -> None:
             await find(edge, call, scope)
-            if call.caller is None and call.operation(scope["method"]) == operation.id:
+            if call.caller is None and call.operation == operation.id:
                 TRACES.add()
                 call.caller, call.dialect = caller, caller.dialect
 
