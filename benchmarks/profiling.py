@@ -31,6 +31,9 @@ LAYERS: Sequence[tuple[str, str]] = (
 )
 """The layers and what a frame of theirs looks like. A stack falls into the first that a frame of it names."""
 
+WAITING = re.compile(r"(\bWriter\._run|\b_worker) \([^;]*$")
+"""Threads that wait for something to do, which py-spy takes for busy."""
+
 
 def layer(stack: str) -> str:
     """The layer of a stack, frames separated by ``;``."""
@@ -102,6 +105,8 @@ def by_layer(stacks: str, whole: float) -> Profile:
     seen: Counter[str] = Counter()
     for line in stacks.splitlines():
         stack, _, times = line.rpartition(" ")
+        if WAITING.search(stack):
+            continue
         seen[layer(stack)] += int(times)
     total = seen.total()
     if not total:

@@ -20,6 +20,7 @@ import handlers
 from openapi import contract
 from persistence import lifecycle
 from server.errors import CODES
+from server.transport import MAX_BODY
 
 Rule = Callable[[contract.Document], Iterator[str]]
 RULES: list[Rule] = []
@@ -149,6 +150,32 @@ def everything_is_bounded(document: contract.Document) -> Iterator[str]:
             yield f"{where} has an exclusive bound"
         if kind == "object" and schema.get("additionalProperties") and "maxProperties" not in schema:
             yield f"{where} has no maxProperties"
+
+
+@rule
+def what_is_admitted_is_not_too_large(document: contract.Document) -> Iterator[str]:
+    for operation in contract.operations(document):
+        content = operation.spec.get("requestBody", {}).get("content", {})
+        for media_type in content.values():
+            if (size := _longest(document, media_type["schema"])) > MAX_BODY:
+                yield f"{operation.id} admits bodies of {size} bytes, and the server {MAX_BODY}"
+
+
+def _longest(document: contract.Document, schema: Any) -> int:
+    """How many bytes the longest JSON of a schema has, each character written as an escaped pair."""
+    schema = contract.deref(document, schema)
+    if branches := schema.get("oneOf"):
+        return max(_longest(document, each) for each in branches)
+    kind, _ = kind_of(schema)
+    if kind == "object":
+        members = schema.get("properties", {}).items()
+        return 2 + sum(len(f'"{name}": , ') + _longest(document, each) for name, each in members)
+    if kind == "array":
+        return 2 + int(schema["maxItems"]) * (2 + _longest(document, schema["items"]))
+    if kind == "string" and "maxLength" in schema:
+        return 2 + len(r"\ud83e\udd8a") * int(schema["maxLength"])
+    # The longest of what is short: an amount, a word of an enum.
+    return 30
 
 
 @rule

@@ -346,6 +346,9 @@ def rare_chains(outcomes: Sequence[Outcome], audience: contract.Audience) -> lis
     return chains
 
 
+MOST_SHOWN = 1_000
+
+
 def findings(output: str) -> str:
     """The part of Schemathesis' output that tells what failed, or its end."""
     parts: list[list[str]] = [[]]
@@ -356,7 +359,9 @@ def findings(output: str) -> str:
     told = [
         part for part in parts if any(word in part[0] for word in ("FAILURES", "ERRORS", "WARNINGS")) if part
     ]
-    return "\n".join(line for part in told for line in part) or "\n".join(output.splitlines()[-40:])
+    lines = [line for part in told for line in part] or output.splitlines()[-40:]
+    # A body may have a megabyte.
+    return "\n".join(line if len(line) <= MOST_SHOWN else f"{line[:MOST_SHOWN]}…" for line in lines)
 
 
 @contextmanager

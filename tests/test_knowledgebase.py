@@ -150,13 +150,13 @@ class TestWriteArticles:
 
     @pytest.mark.parametrize("char", ["\ufdfa", "\u3300", "\U0001f98a", "a", "\u0301"])
     def test_the_longest_text_of_any_characters_is_kept(self, admin: Api, char: str) -> None:
-        id = making.article(admin, content=char * 100_000)
-        assert admin.get(f"/knowledgebase/{id}").json()["data"]["content"] == char * 100_000
+        id = making.article(admin, content=char * 80_000)
+        assert admin.get(f"/knowledgebase/{id}").json()["data"]["content"] == char * 80_000
 
     def test_as_many_different_words_as_a_text_can_have_are_kept(self, admin: Api) -> None:
         # Squared katakana, each of which is folded to four or five characters.
         signs = [chr(code) for code in range(0x3300, 0x3357)]
-        text = " ".join(a + b + c for a in signs for b in signs for c in signs)[:100_000]
+        text = " ".join(a + b + c for a in signs for b in signs for c in signs)[:80_000]
         assert making.article(admin, content=text)
 
 
