@@ -56,7 +56,7 @@ STDOUT = 1
 QUEUED = 10_000
 """How many lines may wait for stdout; those beyond are dropped and counted."""
 
-PAUSE = 0.01
+PAUSE = 0.05
 """Seconds for which lines are gathered: to wake the thread for each of them would cost calls more."""
 
 FLUSH_SECONDS = 0.5

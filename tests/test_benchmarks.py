@@ -216,6 +216,16 @@ class TestProfile:
             "check and serialise the answer": pytest.approx(20),
         }
 
+    def test_a_thread_that_waits_is_not_at_work(self) -> None:
+        stacks = [
+            "_bootstrap (/x/threading.py:1);_run (/x/server/pipeline.py:1) 3",
+            "_bootstrap (/x/threading.py:1);Writer._run (/x/server/logs.py:9) 50",
+            "_bootstrap (/x/threading.py:1);Writer._run (/x/server/logs.py:9);_put (/x/server/logs.py:12) 1",
+            "_bootstrap (/x/threading.py:1);_worker (/x/concurrent/futures/thread.py:81) 50",
+        ]
+        found = by_layer("\n".join(stacks), 4)
+        assert found.layers == {"pipeline, the rest": pytest.approx(3), "log line": pytest.approx(1)}
+
     def test_no_look_is_no_profile(self) -> None:
         with pytest.raises(NoProfile):
             by_layer("", 200)
