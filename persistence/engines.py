@@ -534,9 +534,8 @@ class PostgreSQLSnapshot(PostgreSQLReading):
 class PostgreSQLWriting(Transaction):
     """READ COMMITTED; what must not race is a conditional write."""
 
-    def __init__(self, database: "PostgreSQL", pool: Any, first: First | None) -> None:
+    def __init__(self, database: "PostgreSQL", first: First | None) -> None:
         self.database = database
-        self.pool = pool
         self.connection = Beginning(self._begin, database, first)
         self.raw: Any = None
 
@@ -546,13 +545,11 @@ class PostgreSQLWriting(Transaction):
 
     async def _begin(self) -> Connection:
         try:
-            raw = await self.pool.acquire(timeout=LOCK_SECONDS)
             # From here on leaving the transaction gives the connection back.
-            self.raw = raw
-            await raw.execute("BEGIN")
+            self.raw = await self.database.begin()
         except FAILURES as error:
             raise _postgresql_failure(error) from error
-        return PostgreSQLConnection(self.database, raw)
+        return PostgreSQLConnection(self.database, self.raw)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -563,34 +560,19 @@ class PostgreSQLWriting(Transaction):
                 await self.connection.catch_up()
             except BaseException:
                 if self.raw is not None:
-                    await asyncio.shield(self._leave())
+                    await asyncio.shield(self.database.leave(self.raw))
                 raise
         if self.raw is None:
             return
         if kind is not None:
-            await asyncio.shield(self._leave())
+            await asyncio.shield(self.database.leave(self.raw))
             return
         # A caller who goes away during COMMIT must not take the connection along half-way.
-        commit = asyncio.ensure_future(self._commit())
-        await asyncio.shield(commit)
-
-    async def _commit(self) -> None:
+        commit = asyncio.ensure_future(self.database.commit(self.raw))
         try:
-            await self.raw.execute("COMMIT")
-        except FAILURES as error:
-            raise _postgresql_failure(error) from error
-        finally:
-            await self._leave()
-
-    async def _leave(self) -> None:
-        try:
-            if self.raw.is_in_transaction():
-                await self.raw.execute("ROLLBACK", timeout=LOCK_SECONDS)
-        except FAILURES:
-            with suppress(*FAILURES):
-                self.raw.terminate()
-        finally:
-            await _give_back(self.pool, self.raw)
+            await asyncio.shield(commit)
+        except FAILURES as failure:
+            raise _postgresql_failure(failure) from failure
 
 
 async def _give_back(pool: Any, raw: Any) -> None:
@@ -616,6 +598,10 @@ class PostgreSQL(Database):
         super().__init__()
         self.url = url
         self.size = size
+        self.writing = 0
+        # Who waits for a connection to write on: it comes with a transaction that has begun, as None where
+        # there is only room for one, and as Unavailable where that comes too late.
+        self.queue: deque[asyncio.Future[Any]] = deque()
 
     async def open(self) -> None:
         try:
@@ -656,7 +642,74 @@ class PostgreSQL(Database):
         return PostgreSQLSnapshot(self, self.readers)
 
     def transaction(self, first: First | None = None) -> Transaction:
-        return PostgreSQLWriting(self, self.writers, first)
+        return PostgreSQLWriting(self, first)
+
+    async def begin(self) -> Any:
+        """A connection whose transaction has begun; end it by ``commit`` or ``leave``. Raises FAILURES."""
+        raw = None
+        if self.writing < self.size:
+            self.writing += 1
+        else:
+            raw = await self._handed()
+        if raw is None:
+            try:
+                raw = await self.writers.acquire(timeout=LOCK_SECONDS)
+                await raw.execute("BEGIN")
+            except BaseException:
+                await asyncio.shield(self.leave(raw))
+                raise
+        return raw
+
+    async def _handed(self) -> Any:
+        """What another transaction hands on when it ends. Raises Unavailable."""
+        loop = asyncio.get_running_loop()
+        mine = loop.create_future()
+        self.queue.append(mine)
+        late = loop.call_later(LOCK_SECONDS, _tell, mine, Unavailable())
+        try:
+            raw = await mine
+        except asyncio.CancelledError:
+            if not mine.cancelled() and not isinstance(mine.result(), Unavailable):
+                await asyncio.shield(self.leave(mine.result()))
+            raise
+        finally:
+            late.cancel()
+        if isinstance(raw, Unavailable):
+            raise raw
+        return raw
+
+    async def commit(self, raw: Any) -> None:
+        """Commit, and in the same round trip begin the transaction of whoever waits. Raises FAILURES."""
+        handed = False
+        try:
+            await raw.execute("COMMIT; BEGIN" if self._waiting() else "COMMIT")
+            if raw.is_in_transaction() and self._waiting():
+                self.queue.popleft().set_result(raw)
+                handed = True
+        finally:
+            if not handed:
+                await self.leave(raw)
+
+    def _waiting(self) -> bool:
+        while self.queue and self.queue[0].done():
+            self.queue.popleft()
+        return bool(self.queue)
+
+    async def leave(self, raw: Any) -> None:
+        """Take back what is not committed; a connection goes back to its pool, its place to whoever waits."""
+        try:
+            if raw is not None and raw.is_in_transaction():
+                await raw.execute("ROLLBACK", timeout=LOCK_SECONDS)
+        except FAILURES:
+            with suppress(*FAILURES):
+                raw.terminate()
+        finally:
+            if raw is not None:
+                await _give_back(self.writers, raw)
+            if self._waiting():
+                self.queue.popleft().set_result(None)
+            else:
+                self.writing -= 1
 
 
 async def _no_reset(_: object) -> None:

@@ -330,7 +330,8 @@ class Pipeline(SpecMiddleware):
         it; ``same`` is what that must have in common.
         """
         given = {name: value for name, value in arguments.items() if name in plan.wants}
-        given |= {name: self.own[name] for name in plan.owns}
+        for name in plan.owns:
+            given[name] = self.own[name]
         if "user" in plan.wants:
             given["user"] = caller
         if "now" in plan.wants:

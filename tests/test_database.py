@@ -15,13 +15,13 @@ import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import create_engine, insert, select, update
+from sqlalchemy import create_engine, insert, select, text, update
 from sqlalchemy.engine import make_url
 
 from persistence import demo, migrations
 from persistence.database import Base, Connection, Database, Prepared
 from persistence.departments import TABLE, Department
-from persistence.engines import SQLite, connect
+from persistence.engines import PostgreSQL, SQLite, connect
 from persistence.errors import Conflict, StartError, Unavailable
 from persistence.invoices import Invoice, InvoiceLine, Payment
 from tests.conftest import new_database
@@ -370,6 +370,115 @@ class TestTogether:
 
         found = asyncio.run(work())
         assert (found[0], found[-1]) == ("D0", "After")
+
+
+class TestHandedOn:
+    """Of PostgreSQL alone: a connection goes to the next writer, with a transaction that has begun."""
+
+    SIZE = 2
+
+    def outcomes(
+        self, postgres: str, tmp_path: Path, work: Callable[[PostgreSQL], Awaitable[Any]]
+    ) -> tuple[Any, list[str]]:
+        """What ``work`` answers, and the names that are there then; all connections have come back."""
+        url = new_database("postgresql", tmp_path, postgres)
+        migrations.upgrade(url)
+
+        async def inside() -> tuple[Any, list[str]]:
+            database = PostgreSQL(make_url(url), self.SIZE)
+            await database.open()
+            try:
+                found = await work(database)
+                await asyncio.gather(*[add(database, "After") for _ in range(3 * self.SIZE)])
+                assert database.writing == 0
+                assert not database.queue
+                assert database.writers.get_idle_size() == database.writers.get_size()
+                async with database.reading() as db:
+                    open_ones = await db.all(
+                        text("SELECT 1 FROM pg_stat_activity WHERE state LIKE 'idle in %'")
+                    )
+                assert open_ones == []
+                return found, [name for name in await names(database) if name != "After"]
+            finally:
+                await database.close()
+
+        return asyncio.run(inside())
+
+    def test_many_queue_for_few(self, postgres: str, tmp_path: Path) -> None:
+        async def work(database: PostgreSQL) -> list[Any]:
+            adding = [add(database, f"D{nth}") for nth in range(30)]
+            return await asyncio.gather(*adding, return_exceptions=True)
+
+        found, there = self.outcomes(postgres, tmp_path, work)
+        assert found == [None] * 30
+        assert sorted(there) == sorted(f"D{nth}" for nth in range(30))
+
+    def test_each_has_a_transaction_of_its_own(self, postgres: str, tmp_path: Path) -> None:
+        async def one(database: PostgreSQL, nth: int) -> None:
+            async with database.transaction() as db:
+                await db.one(ADD, name=f"D{nth}", status="active")
+                if nth % 3 == 0:
+                    raise Conflict("no")
+
+        async def work(database: PostgreSQL) -> list[Any]:
+            return await asyncio.gather(*[one(database, nth) for nth in range(30)], return_exceptions=True)
+
+        found, there = self.outcomes(postgres, tmp_path, work)
+        assert [isinstance(each, Conflict) for each in found] == [nth % 3 == 0 for nth in range(30)]
+        assert sorted(there) == sorted(f"D{nth}" for nth in range(30) if nth % 3)
+
+    def test_who_is_cut_off_with_a_connection_hands_it_on(self, postgres: str, tmp_path: Path) -> None:
+        async def work(database: PostgreSQL) -> list[Any]:
+            tasks = [asyncio.create_task(add(database, f"D{nth}")) for nth in range(20)]
+            for nth in range(2, 20, 2):
+                # The next in the queue has got one and has not run yet, or still waits.
+                while len(database.queue) > 19 - nth:
+                    await asyncio.sleep(0)
+                tasks[nth].cancel()
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+        found, there = self.outcomes(postgres, tmp_path, work)
+        kept = {f"D{nth}" for nth, each in enumerate(found) if each is None}
+        assert kept <= set(there)
+        assert kept >= {f"D{nth}" for nth in range(1, 20, 2)}
+
+    def test_a_connection_that_dies_is_not_handed_on(self, postgres: str, tmp_path: Path) -> None:
+        async def die(database: PostgreSQL) -> None:
+            async with database.transaction() as db:
+                await db.one(ADD, name="Dead", status="active")
+                await db.all(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+        async def work(database: PostgreSQL) -> list[Any]:
+            adding = [add(database, f"D{nth}") for nth in range(10)]
+            return await asyncio.gather(die(database), *adding, return_exceptions=True)
+
+        found, there = self.outcomes(postgres, tmp_path, work)
+        assert isinstance(found[0], Unavailable)
+        assert found[1:] == [None] * 10
+        assert sorted(there) == sorted(f"D{nth}" for nth in range(10))
+
+    def test_nobody_waits_for_ever(
+        self, postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("persistence.engines.LOCK_SECONDS", 0.3)
+
+        async def work(database: PostgreSQL) -> list[Any]:
+            release = asyncio.Event()
+
+            async def hold(nth: int) -> None:
+                async with database.transaction() as db:
+                    await db.one(ADD, name=f"H{nth}", status="active")
+                    await release.wait()
+
+            holding = [asyncio.create_task(hold(nth)) for nth in range(self.SIZE)]
+            late = await asyncio.gather(*[add(database, "Late") for _ in range(3)], return_exceptions=True)
+            release.set()
+            await asyncio.gather(*holding)
+            return late
+
+        found, there = self.outcomes(postgres, tmp_path, work)
+        assert [type(each) for each in found] == [Unavailable] * 3
+        assert sorted(there) == ["H0", "H1"]
 
 
 @dataclass
