@@ -52,7 +52,8 @@ class Bench:
         """The framework alone, without I/O."""
         size = self.size
         self.run.no_io = throughput.without_io(self.store, self.load, size.rounds, size.seconds)
-        self.run.pipeline = inprocess.own_cost(self.store, size.rounds, size.calls)
+        with throughput.hello(self.store, self.load, size.seconds) as hello:
+            self.run.pipeline = inprocess.own_cost(self.store, size.rounds, size.calls, hello)
 
     def growth(self) -> None:
         """Few invoices against many."""

@@ -23,7 +23,7 @@ LAYERS: Sequence[tuple[str, str]] = (
     ("check and serialise the answer", r"\breply \(.*server/pipeline"),
     ("event (outbox)", r"webhooks/"),
     ("handler and statements", r"handlers/|persistence/"),
-    ("send", r"send_reply|wrapper \(.*server/edge|\bsend \(.*uvicorn"),
+    ("send", r"send_reply|wrapper \(.*server/edge|\bAnswer\.|\bsend \(.*uvicorn"),
     ("check the request", r"arguments \(|read_body|server/validation|is_json|accepts \("),
     ("pipeline, the rest", r"server/pipeline|connexion/"),
     ("edge", r"server/edge|server/subject|server/health|server/metrics|server/transport|server/security"),

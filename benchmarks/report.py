@@ -16,6 +16,7 @@ from benchmarks import growth
 from benchmarks.bars import Verdict
 from benchmarks.footprint import Weight
 from benchmarks.growth import Cost
+from benchmarks.inprocess import Own
 from benchmarks.profiling import LAYERS, Profile
 from benchmarks.store import TITLES, Backend
 from benchmarks.throughput import HELLO, NO_IO, NO_IO_STOCK, Sample, Samples, middle, ratio
@@ -31,7 +32,7 @@ class Run:
     samples: dict[Backend, Samples] = field(default_factory=dict)
     left_out: dict[Backend, Mapping[str, str]] = field(default_factory=dict)
     no_io: Samples = field(default_factory=dict)
-    pipeline: Mapping[str, float] = field(default_factory=dict)
+    pipeline: Mapping[str, Own] = field(default_factory=dict)
     growth: dict[Backend, Mapping[str, tuple[Cost, Cost]]] = field(default_factory=dict)
     many: int = 1_000_000
     weights: dict[Backend, Mapping[str, Weight]] = field(default_factory=dict)
@@ -51,8 +52,8 @@ class Run:
         if self.no_io:
             cpu = {variant: middle(each).cpu for (_, variant), each in self.no_io.items()}
             found["no io"] = cpu[NO_IO_STOCK.name] / cpu[NO_IO.name]
-            for request, cost in self.pipeline.items():
-                found[f"pipeline|{request}"] = cost / cpu[HELLO.name]
+        for request, own in self.pipeline.items():
+            found[f"pipeline|{request}"] = own.times
         for backend, costs in self.growth.items():
             for part, names in growth.BARRED.items():
                 found[f"growth|{part}|{backend}"] = max(costs[name][1].over(costs[name][0]) for name in names)
@@ -216,8 +217,8 @@ def _without_io(run: Run) -> str:
     hello = cpu[HELLO.name]
     rows = [(name, f"{each:.0f}", f"{each / hello:.2f}") for name, each in cpu.items()]
     rows += [
-        (f"the pipeline itself, {request}", f"{cost:.1f}", f"{cost / hello:.2f}")
-        for request, cost in run.pipeline.items()
+        (f"the pipeline itself, {request}", f"{own.cost:.1f}", f"{own.times:.2f}")
+        for request, own in run.pipeline.items()
     ]
     return (
         f"## Without I/O\n\nThe first three are server CPU for `{LIST.name}` under load, both apps over "
@@ -228,7 +229,8 @@ def _without_io(run: Run) -> str:
         "opening the "
         "transaction, the handler, checking and serialising the answer and handing it to `send`, less "
         "that of opening "
-        "the same transaction and calling the same handler.\n\n" + table(("", "µs", "× hello"), rows)
+        "the same transaction and calling the same handler; its ratio is the median of rounds, in each of "
+        "which hello is measured anew.\n\n" + table(("", "µs", "× hello"), rows)
     )
 
 

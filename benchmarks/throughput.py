@@ -1,7 +1,7 @@
 """CloudArc against its peers: all up at once, in turn, round after round; the medians count."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from statistics import median
@@ -118,3 +118,11 @@ def without_io(store: Store, generator: Generator, rounds: int, seconds: float) 
         raw = LIST.encoded(store.admin)
         compare(LIST, NO_IO_STOCK.name, servers[NO_IO].ask(raw), servers[NO_IO_STOCK].ask(raw))
         return alternate(store, generator, servers, [LIST], rounds, seconds)
+
+
+@contextmanager
+def hello(store: Store, generator: Generator, seconds: float) -> Iterator[Callable[[], float]]:
+    """What measures the microseconds of uvicorn's hello."""
+    raw = LIST.encoded(store.admin)
+    with started_on_copy(HELLO, store, store.base("sqlite")) as server:
+        yield lambda: measure(generator, server, raw, LIST.status, seconds).cpu

@@ -14,9 +14,8 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
@@ -102,8 +101,7 @@ EPOCH = "cloudarc:epoch1"
 EPOCH_SECONDS = 3600
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(NamedTuple):
     """What became of a call: whether it is admitted, how many more are, seconds to the next free place.
 
     ``epoch`` is what Redis said at that moment, None where it was not asked.

@@ -356,6 +356,9 @@ class SQLite(Database):
         # put what the log holds into the file.
         with suppress(Busy):
             await self.turn(2 * LOCK_SECONDS)
+            if self.ended:
+                self._begin_commit()
+                await self.turn(2 * LOCK_SECONDS)
             self.writer.raw.close()
         self.disk.shutdown(wait=False)
 
@@ -379,18 +382,29 @@ class SQLite(Database):
             late.cancel()
 
     def pass_on(self) -> None:
-        """End a turn: commit where nobody waits for the next, or where many have ended since the last."""
+        """End a turn: commit where nobody takes the next, or where many have ended since the last."""
         while self.queue and self.queue[0].done():
             self.queue.popleft()
-        more = self.queue and self.writer.raw.in_transaction and len(self.ended) < MOST_TOGETHER
-        if self.ended and not more:
-            # COMMIT waits for the disk, so it is the one thing that always runs in a thread.
-            done = asyncio.get_running_loop().run_in_executor(self.disk, self.commit)
-            done.add_done_callback(self._committed)
+        full = not self.writer.raw.in_transaction or len(self.ended) >= MOST_TOGETHER
+        if self.ended and full:
+            self._begin_commit()
         elif self.queue:
             self.queue.popleft().set_result(True)
         else:
             self.writing = False
+            if self.ended:
+                # Those who are ready to write are only about to say so.
+                asyncio.get_running_loop().call_soon(self._commit_unless_writing)
+
+    def _commit_unless_writing(self) -> None:
+        if self.ended and not self.writing:
+            self._begin_commit()
+
+    def _begin_commit(self) -> None:
+        self.writing = True
+        # COMMIT waits for the disk, so it is the one thing that always runs in a thread.
+        done = asyncio.get_running_loop().run_in_executor(self.disk, self.commit)
+        done.add_done_callback(self._committed)
 
     def commit(self) -> None:
         """Commit what has been written. Raises sqlite3.Error, Unavailable."""

@@ -30,7 +30,7 @@ logger = logging.getLogger("cloudarc")
 
 HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 
-SAFETY = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+SAFETY = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 
 
 class Edge:
@@ -113,9 +113,7 @@ class Edge:
 
     async def _find_caller(self, call: Call, scope: Scope) -> None:
         """Learn whose credential the call carries, and count it."""
-        credential = security.carried(scope["headers"], scope["query_string"])
-        if credential is not None and credential.in_query:
-            call.dialect = ClientDialect
+        credential = security.carried(scope)
         call.dialect = self._default_dialect(credential, call.match)
         if credential is None:
             await self._count(call, self.subjects.of(None, scope))
@@ -205,9 +203,10 @@ def _marked(call: Call, send: Send) -> Send:
     async def wrapper(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             call.status = message["status"]
-            names = {name for name, _ in message["headers"]}
+            given = message["headers"]
+            names = [name for name, _ in given]
             message["headers"] = [
-                *message["headers"],
+                *given,
                 (b"x-request-id", call.request_id.encode()),
                 *call.limit_headers,
                 *(call.plan.farewell if call.plan else ()),

@@ -45,7 +45,7 @@ class TextFormatter(logging.Formatter):
     """A line for people."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = "".join(f" {name}={value}" for name, value in getattr(record, "fields", {}).items())
+        fields = "".join(map(" %s=%s".__mod__, getattr(record, "fields", {}).items()))
         clock = _written(int(record.created), "%H:%M:%S")
         line = f"{clock} {record.levelname.lower()} {record.getMessage()}{fields}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line

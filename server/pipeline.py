@@ -77,6 +77,21 @@ class Plan:
         return self.wants & OWN
 
     @cached_property
+    def unwanted(self) -> frozenset[str]:
+        """The parameters that the pipeline itself acts on, and the handler does not ask for."""
+        parameters = (
+            *self.path_parameters,
+            *self.query_parameters.values(),
+            *self.header_parameters.values(),
+        )
+        return frozenset({each.argument for each in parameters} | {"body"}) - self.wants
+
+    @cached_property
+    def simple(self) -> bool:
+        """Whether nothing is asked of a request but its query string."""
+        return not (self.path_parameters or self.header_parameters or self.body_required or self.bodies)
+
+    @cached_property
     def defaults(self) -> Mapping[str, Any]:
         """The parameters that have a value where none is given."""
         named = self.query_parameters.items()
@@ -104,31 +119,40 @@ class Plan:
         dialect: str,
     ) -> dict[str, Any]:
         """The handler's arguments from the raw request. Raises Problem 400, 422."""
-        values, faults = self._asked(query, dialect) if query else ({}, [])
+        values, faults = self._asked(query, dialect)
+        if self.simple and not body and not faults:
+            return values
         if self.header_parameters:
             given, wrong = parse_headers(headers, self.header_parameters)
             values, faults = values | given, faults + wrong
         for parameter, text in zip(self.path_parameters, segments, strict=True):
             values[parameter.name], wrong = parameter.parse(text)
             faults += wrong
+        validator, found = self.bodies.get(dialect), list[Found]()
+        content = validator.read(body) if body and validator else None
         try:
-            content = parse_json(body) if body else None
-            found = self.judge(content, bool(body), dialect) if body or self.body_required else []
+            if content is None and (body or self.body_required):
+                content = parse_json(body) if body else None
+                found = self.judge(content, bool(body), dialect)
         except BadJson as error:
             raise invalid(*faults, fault("body", "", str(error))) from None
-        missing = [each.fault for each in found if each.missing]
-        faults += [each.fault for each in found if not each.missing]
-        if missing or faults:
+        if found or faults:
+            missing = [each.fault for each in found if each.missing]
+            faults += [each.fault for each in found if not each.missing]
             raise invalid(*missing, *faults, status=422 if missing and dialect == "client" else 400)
-        values = {**self.defaults, **values}
-        return values | {"body": content} if self.bodies else values
+        if self.bodies:
+            values["body"] = content
+        return values
 
     def _asked(self, query: bytes, dialect: str) -> tuple[dict[str, Any], list[Fault]]:
-        """What a query string gives, and what is wrong with it; good ones are remembered, secrets are not."""
+        """What a query string and the defaults give, and what is wrong; good ones are remembered, secrets
+        are not.
+        """
         known = self.queries.get((query, dialect))
         if known is not None:
             return known.copy(), []
         values, faults = parse_query(query, self.query_parameters, dialect)
+        values = {**self.defaults, **values}
         secret = b"api_token" in query or b"%" in query
         if not faults and not secret and len(self.queries) < MOST_QUERIES:
             self.queries[query, dialect] = values.copy()
@@ -182,11 +206,11 @@ class Match:
     def plan(self, method: str) -> Plan | None:
         return self.plans.get("get" if method == "HEAD" else method.lower())
 
-    @property
+    @cached_property
     def public(self) -> bool:
         return all(each.public for each in self.plans.values())
 
-    @property
+    @cached_property
     def only_dialect(self) -> type[Dialect] | None:
         """The dialect of a path that one kind of caller alone can use."""
         kinds = {kind for each in self.plans.values() for kind in each.audiences}
@@ -329,7 +353,9 @@ class Pipeline(SpecMiddleware):
         With an ``idempotency_key`` the answer is kept in the same transaction, for the next request with
         it; ``same`` is what that must have in common.
         """
-        given = {name: value for name, value in arguments.items() if name in plan.wants}
+        given = arguments.copy()
+        for name in plan.unwanted:
+            given.pop(name, None)
         for name in plan.owns:
             given[name] = self.own[name]
         if "user" in plan.wants:

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from handlers.dialects import AdminDialect
 from server.errors import Problem, body_of, fault, invalid
@@ -29,9 +29,67 @@ if _files != resource.RLIM_INFINITY:
 WRITE_SECONDS = 20.0
 """How long a caller may read nothing of an answer that waits for it."""
 
+CONTROLS = bytes([*range(32), 127])
+"""What stands in no header; a tab may, in one that is left to uvicorn."""
+
+FRAMING = {b"connection", b"transfer-encoding"}
+
 UPGRADE_HEADERS = {b"upgrade", b"connection", b"http2-settings"}
 
 ABSOLUTE_WITHOUT_PATH = re.compile(rb"^[a-zA-Z]+://[^/?#]+(?=[?#]|$)")
+
+
+class Answer:
+    """The ``send`` of one request: an answer that comes as a whole is written at once, head and body.
+
+    uvicorn writes the two one by one, and asks two expressions of every name and value. What is not plain
+    is left to it.
+    """
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self.cycle = cycle
+        self.uvicorns = cycle.send
+        self.start: Any = None
+
+    async def __call__(self, message: Any) -> None:
+        """Keep the head until the body comes."""
+        if message["type"] == "http.response.start":
+            self.start = message
+            return
+        start, self.start = self.start, None
+        if start is not None:
+            if self._write(start["status"], start["headers"], message):
+                return
+            await self.uvicorns(start)
+        await self.uvicorns(message)
+
+    def _write(self, status: int, given: Any, message: Any) -> bool:
+        """Write an answer that is plain and whole; whether it was."""
+        cycle, body = self.cycle, message.get("body", b"")
+        # Here they part, so that nothing is left for the garbage collector.
+        vars(cycle).pop("send", None)
+        headers = [*cycle.default_headers, *given]
+        names = {name for name, _ in headers}
+        head = b"".join([b"%b: %b\r\n" % header for header in headers])
+        plain = (
+            cycle.keep_alive
+            and not cycle.disconnected
+            and not cycle.response_started
+            and not cycle.flow.write_paused
+            and not message.get("more_body")
+            and cycle.scope["method"] != "HEAD"
+            and (b"content-length", b"%d" % len(body)) in headers
+            and b"".join(names).islower()
+            and names.isdisjoint(FRAMING)
+            and len(head) - len(head.translate(None, CONTROLS)) == 2 * len(headers)
+        )
+        if plain:
+            cycle.response_started = cycle.response_complete = True
+            cycle.waiting_for_100_continue = False
+            cycle.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], head, body))
+            cycle.message_event.set()
+            cycle.on_response()
+        return plain
 
 
 class Protocol(HttpToolsProtocol):
@@ -271,6 +329,10 @@ class Protocol(HttpToolsProtocol):
         """uvicorn would advise to install a WebSocket library."""
 
     # --- the answer ---
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        cycle.send = Answer(cycle)  # type: ignore[method-assign]  # what it passes on to the app
+        super()._start_asgi_task(cycle, app)
 
     def _refuse(self, problem: Problem) -> None:
         """Answer without an application, and close."""

@@ -5,16 +5,19 @@ import math
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from urllib.parse import parse_qsl
+
+from starlette.types import Scope
 
 from handlers.caller import Caller
 from handlers.dialects import AdminDialect, ClientDialect, Dialect
 from persistence import api_keys, credentials, tokens
 from persistence.database import Connection
 from server.errors import Problem
+from server.transport import header
 
 BEARER = re.compile(r"bearer +([\x21-\x7e]+)", re.IGNORECASE)
 SECRET = re.compile(r"[\x21-\x7e]+")
@@ -23,8 +26,7 @@ DIALECTS: dict[str, type[Dialect]] = {"client": ClientDialect, "admin": AdminDia
 PREFIXES: dict[str, type[Dialect]] = {"cbt_": ClientDialect, "arc_": AdminDialect}
 
 
-@dataclass(frozen=True)
-class Credential:
+class Credential(NamedTuple):
     """What a request carries: a secret, or something that cannot be one (``secret`` is None)."""
 
     secret: str | None
@@ -41,20 +43,19 @@ class Identity:
     last_used_at: datetime | None = None
 
 
-def carried(headers: Iterable[tuple[bytes, bytes]], query: bytes) -> Credential | None:
+def carried(scope: Scope) -> Credential | None:
     """The credential of a request, from its header and its ``api_token``. None if it has none."""
-    header = [value.decode("latin-1").strip() for name, value in headers if name == b"authorization"]
-    tokens = []
+    given, query, tokens = header(scope, b"authorization"), scope["query_string"], []
     if b"api_token" in query or b"%" in query:
         pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
         tokens = [value for name, value in pairs if name == "api_token"]
-    if not header and not tokens:
+    if not given and not tokens:
         return None
-    matches = [BEARER.fullmatch(value) for value in header]
+    matches = [BEARER.fullmatch(value.strip()) for value in given]
     found = [match.group(1) if match else None for match in matches]
     found += [value if SECRET.fullmatch(value) else None for value in tokens]
     # Two of a kind, and two that differ, name nobody.
-    one = len(header) <= 1 and len(tokens) <= 1 and len(set(found)) == 1
+    one = len(given) <= 1 and len(tokens) <= 1 and len(set(found)) == 1
     return Credential(found[0] if one else None, bool(tokens))
 
 

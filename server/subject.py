@@ -6,9 +6,8 @@ address); each is a setting.
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from starlette.types import Scope
 
@@ -28,8 +27,7 @@ LIMITS = {
 """The setting that limits the calls of each policy."""
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(NamedTuple):
     """Who is counted, and by which policy."""
 
     policy: Policy

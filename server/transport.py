@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from starlette.types import Receive, Scope, Send
@@ -98,22 +99,31 @@ def header(scope: Scope, name: bytes) -> list[str]:
     if by_name is None:
         by_name = scope[HEADERS] = {}
         for key, value in scope["headers"]:
-            by_name.setdefault(key, []).append(value.decode("latin-1"))
+            text = value.decode("latin-1")
+            if key in by_name:
+                by_name[key].append(text)
+            else:
+                by_name[key] = [text]
     return by_name.get(name, [])
 
 
 async def send_reply(send: Send, reply: Reply) -> None:
     """Send an answer. The server below leaves the body of a HEAD out and its length in."""
-    headers = [
-        (key.lower().encode("latin-1"), value.encode("latin-1")) for key, value in reply.headers.items()
-    ]
-    if reply.status != 304:
-        headers.append((b"content-type", reply.content_type.encode("latin-1")))
-        headers.append((b"content-length", b"%d" % len(reply.body)))
+    body, headers = reply.body, [(_name(key), text.encode("latin-1")) for key, text in reply.headers.items()]
+    if reply.status == 304:
+        body = b""
+    else:
+        headers += (b"content-type", _name(reply.content_type)), (b"content-length", b"%d" % len(body))
     if reply.close:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if reply.status == 304 else reply.body})
+    await send({"type": "http.response.body", "body": body})
+
+
+@lru_cache(200)
+def _name(text: str) -> bytes:
+    """What is in lower case in a head: names of headers, and types of content."""
+    return text.lower().encode("latin-1")
 
 
 def deadline(started: float, received: int) -> float:

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
 import jsonschema_rs
+import orjson
 
 from openapi import contract
 from server.errors import Fault, fault
@@ -67,20 +68,22 @@ def _used(node: Any, schemas: JsonSchema) -> JsonSchema:
     return found
 
 
-def _quick(node: Any, schemas: JsonSchema, above: frozenset[str] = frozenset()) -> Any:
+def _quick(node: Any, schemas: JsonSchema, above: frozenset[str] = frozenset(), *, points: bool) -> Any:
     """A schema that admits the same, and costs less to ask: without references, and where an object must
-    have all members that it may have, these are counted.
+    have all members that it may have, these are counted. Without ``points`` numbers must be integers.
     """
     if isinstance(node, list):
-        return [_quick(each, schemas, above) for each in node]
+        return [_quick(each, schemas, above, points=points) for each in node]
     if not isinstance(node, dict):
         return node
     if "$ref" in node:
         name = node["$ref"].rpartition("/")[2]
         if name in above:
             raise contract.ContractError(f"schema {name}: one that refers to itself is not supported")
-        return _quick(schemas[name], schemas, above | {name})
-    quick = {key: _quick(each, schemas, above) for key, each in node.items()}
+        return _quick(schemas[name], schemas, above | {name}, points=points)
+    quick = {key: _quick(each, schemas, above, points=points) for key, each in node.items()}
+    if quick.get("type") == "number" and not points:
+        quick["type"] = "integer"
     known = node.get("properties", {}).keys()
     if node.get("additionalProperties") is False and known and known == set(node.get("required", ())):
         del quick["required"]
@@ -97,7 +100,13 @@ class Validator:
         self.root: JsonSchema = {**own, "components": {"schemas": _used(own, schemas)}}
         target = contract.deref(document, schema)
         self.required: tuple[str, ...] = tuple(target.get("required", ()))
-        self._judge = jsonschema_rs.Draft4Validator(_quick(own, schemas), validate_formats=True)
+        quick = _quick(own, schemas, points=True)
+        self._judge = jsonschema_rs.Draft4Validator(quick, validate_formats=True)
+        whole = _quick(own, schemas, points=False)
+        # Most schemas have no numbers but integers.
+        self._judge_whole = (
+            self._judge if whole == quick else jsonschema_rs.Draft4Validator(whole, validate_formats=True)
+        )
 
     @cached_property
     def _explainer(self) -> jsonschema_rs.Draft4Validator:
@@ -110,6 +119,22 @@ class Validator:
             return self._judge.is_valid(value)
         except ValueError:
             raise BadJson("The body is nested too deeply.") from None
+
+    def read(self, body: bytes) -> Any:
+        """The value of a JSON text that is right and plain; None where it is either not, or may not be.
+
+        Plain is what any parser reads alike: no member twice, no escape, no number with a point. So an
+        ordinary body costs a third of what ``parse_json`` does, which has to be asked about all others.
+        """
+        if b"\\" in body:
+            return None
+        try:
+            value = orjson.loads(body)
+            right = self._judge_whole.is_valid(value)
+        except ValueError:
+            return None
+        # Of a member that stands twice one is lost, and with it a colon; texts are the same in both.
+        return value if right and orjson.dumps(value).count(b":") == body.count(b":") else None
 
     def faults(self, value: Any, place: str, base: str = "") -> "Iterator[Found]":
         """What is wrong with ``value``, one fault for each place in it."""

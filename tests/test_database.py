@@ -249,7 +249,7 @@ class TestTogether:
     def outcomes(
         database: SQLite, *works: Callable[[Connection], Awaitable[Any]]
     ) -> tuple[list[Any], list[str]]:
-        """What becomes of transactions that queue behind a COMMIT, and the names that are there then."""
+        """What becomes of transactions that come at once, and the names that are there then."""
 
         async def one(work: Callable[[Connection], Awaitable[Any]]) -> None:
             async with database.transaction() as db:
@@ -258,8 +258,8 @@ class TestTogether:
         async def inside() -> tuple[list[Any], list[str]]:
             await database.open()
             try:
-                first = one(TestTogether.adding("First"))
-                _, *found = await asyncio.gather(first, *map(one, works), return_exceptions=True)
+                await one(TestTogether.adding("First"))
+                found = await asyncio.gather(*map(one, works), return_exceptions=True)
                 there = await names(database)
                 await asyncio.wait_for(add(database, "After"), 10)
                 assert await names(database) == [*there, "After"]
@@ -286,6 +286,22 @@ class TestTogether:
         assert found == [None] * 20
         assert there == [f"D{nth}" for nth in range(20)]
         assert commits.count == 1 + len(("First", "After"))
+
+    def test_what_has_ended_is_committed_before_the_database_is_closed(self, database: SQLite) -> None:
+        async def work() -> list[str]:
+            await database.open()
+            writing = asyncio.create_task(add(database, "D"))
+            async with asyncio.timeout(10):
+                while not database.ended:
+                    await asyncio.sleep(0)
+            await database.close()
+            await writing
+            await database.open()
+            found = await names(database)
+            await database.close()
+            return found
+
+        assert asyncio.run(work()) == ["D"]
 
     def test_the_first_does_not_wait_for_ever(
         self, database: SQLite, monkeypatch: pytest.MonkeyPatch
@@ -350,12 +366,21 @@ class TestTogether:
         assert there == ["A", "B"]
 
     def test_one_that_is_cut_off_with_the_turn_passes_it_on(self, database: SQLite) -> None:
+        async def hold(release: asyncio.Event) -> None:
+            async with database.transaction() as db:
+                await db.one(ADD, name="D0", status="active")
+                await release.wait()
+
         async def work() -> list[str]:
             await database.open()
             try:
-                tasks = [asyncio.create_task(add(database, f"D{nth}")) for nth in range(6)]
-                while len(database.queue) < 5:
-                    await asyncio.sleep(0)
+                release = asyncio.Event()
+                tasks = [asyncio.create_task(hold(release))]
+                tasks += [asyncio.create_task(add(database, f"D{nth}")) for nth in range(1, 6)]
+                async with asyncio.timeout(10):
+                    while len(database.queue) < 5:
+                        await asyncio.sleep(0)
+                release.set()
                 # The turn has come to the next, and it has not run yet.
                 coming = database.queue[0]
                 while not coming.done():

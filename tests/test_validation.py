@@ -1,13 +1,14 @@
 """What is asked quickly admits what the contract's own words admit, and nothing else."""
 
 import copy
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from openapi import contract
-from server.validation import Validator
+from server.validation import Validator, parse_json
 
 DOCUMENT = contract.bundle()
 SCHEMAS = DOCUMENT["components"]["schemas"]
@@ -58,6 +59,63 @@ def test_both_ways_to_ask_agree(name: str) -> None:
         assert bool(list(validator.faults(value, "body"))) is not expected, value
         found.add(expected)
     assert False in found
+
+
+BODIES = [name for name, each in SCHEMAS.items() if name.endswith("Input") and "example" in each]
+
+
+def written(value: Any) -> Iterator[bytes]:
+    """A value in JSON in several ways, some of which no other value is written in, and some are none."""
+    yield json.dumps(value).encode()
+    yield json.dumps(value, ensure_ascii=False, separators=(" ,", " :\n")).encode()
+    yield json.dumps(value).replace("a", "\\u0061").encode()
+    yield json.dumps(value).replace(":", ": :").encode()
+    if isinstance(value, dict) and value:
+        name, first = next(iter(value.items()))
+        again = f"{{{json.dumps(name)}: {json.dumps(first)}, {json.dumps(value)[1:]}"
+        yield again.encode()
+        yield json.dumps({**value, name: "x:y"}).encode() + b"}"
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_what_is_read_quickly_is_what_is_read_strictly(name: str) -> None:
+    """Or it is not read, and then asked of the strict reader."""
+    validator = Validator(DOCUMENT, {"$ref": f"#/components/schemas/{name}"})
+    # Amounts are texts, too.
+    example = json.loads(json.dumps(SCHEMAS[name]["example"]), parse_float=str)
+    assert validator.read(json.dumps(example).encode()) == example
+    for value in (example, *variants(example)):
+        for body in written(value):
+            found = validator.read(body)
+            if found is None:
+                continue
+            strict = parse_json(body)
+            assert validator.is_valid(strict), body
+            assert (found, repr(found)) == (strict, repr(strict)), body
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"client_id":56,"client_id":57,"due_date":"2035-01-31","items":[{"description":"a","amount":"1"}]}',
+        b'{"client_id":56,"due_date":"2035-01-31","items":[{"description":"a","description":"b","amount":1}]}',
+        b'{"client_id":56,"due_date":"2035-01-31","items":[{"description":"a","description":":","amount":1}]}',
+        b'{"client_id":56.0,"due_date":"2035-01-31","items":[{"description":"a","amount":1}]}',
+        b'{"client_id":5.6e1,"due_date":"2035-01-31","items":[{"description":"a","amount":1}]}',
+        b'{"client_id":56,"due_date":"2035-01-31","items":[{"description":"a","amount":9.95}]}',
+        b'{"client_id":56,"due_date":"2035-01-31","items":[{"description":"\\u0000","amount":1}]}',
+        b'{"client_id":56,"due_date":"2035-01-31","items":[{"description":"\xff","amount":1}]}',
+        b'\xef\xbb\xbf{"client_id":56,"due_date":"2035-01-31","items":[{"description":"a","amount":1}]}',
+        b'{"client_id":123456789012345678901234567890,"due_date":"2035-01-31","items":[]}',
+        b"[" * 2000,
+        b"[" * 500 + b"]" * 500,
+        b"NaN",
+        b"",
+    ],
+)
+def test_what_parsers_read_in_several_ways_is_not_read_quickly(body: bytes) -> None:
+    validator = Validator(DOCUMENT, {"$ref": "#/components/schemas/InvoiceInput"})
+    assert validator.read(body) is None
 
 
 def test_a_schema_that_refers_to_itself_stops_the_start() -> None:
