@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import bars, footprint, growth, inprocess, profiling, report, throughput
+from benchmarks import bars, footprint, growth, inprocess, panel, profiling, report, throughput
 from benchmarks.load import Failed, Generator, generator
 from benchmarks.processes import ROOT, NotStarted
 from benchmarks.store import BACKENDS, TITLES, Store, store
@@ -63,6 +63,14 @@ class Bench:
                 self.store, self.load, backend, size.many, size.rounds, size.seconds / 2
             )
 
+    def panel(self) -> None:
+        """The operator's pages over many clients and invoices."""
+        size = self.size
+        for backend in BACKENDS:
+            self.run.panel[backend] = panel.latencies(
+                self.store, self.load, backend, size.many, size.seconds / 2
+            )
+
     def footprint(self) -> None:
         """Memory, start and workers."""
         size = self.size
@@ -86,6 +94,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "peers": Bench.peers,
     "pipeline": Bench.pipeline,
     "growth": Bench.growth,
+    "panel": Bench.panel,
     "footprint": Bench.footprint,
     "profile": Bench.profile,
 }

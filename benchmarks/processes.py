@@ -69,6 +69,11 @@ class Server:
 
     def ask(self, raw: bytes) -> tuple[int, bytes]:
         """Send the bytes of one request; status and body of the answer."""
+        status, _, body = self.asked(raw)
+        return status, body
+
+    def asked(self, raw: bytes) -> tuple[int, http.client.HTTPMessage, bytes]:
+        """Send the bytes of one request; status, headers and body of the answer."""
         head, _, body = raw.partition(b"\r\n\r\n")
         first, *lines = head.decode().split("\r\n")
         method, path, _ = first.split(" ")
@@ -77,7 +82,7 @@ class Server:
         try:
             connection.request(method, path, body or None, with_headers)
             answer = connection.getresponse()
-            return answer.status, answer.read()
+            return answer.status, answer.headers, answer.read()
         finally:
             connection.close()
 

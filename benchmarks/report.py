@@ -34,6 +34,7 @@ class Run:
     no_io: Samples = field(default_factory=dict)
     pipeline: Mapping[str, Own] = field(default_factory=dict)
     growth: dict[Backend, Mapping[str, tuple[Cost, Cost]]] = field(default_factory=dict)
+    panel: dict[Backend, Mapping[str, float]] = field(default_factory=dict)
     many: int = 1_000_000
     weights: dict[Backend, Mapping[str, Weight]] = field(default_factory=dict)
     weighed_after: int = 10_000
@@ -57,6 +58,8 @@ class Run:
         for backend, costs in self.growth.items():
             for part, names in growth.BARRED.items():
                 found[f"growth|{part}|{backend}"] = max(costs[name][1].over(costs[name][0]) for name in names)
+        for backend, pages in self.panel.items():
+            found[f"panel|{backend}"] = max(pages.values())
         for backend, weights in self.weights.items():
             least = min(each.rss for name, each in weights.items() if name != OURS)
             found[f"memory|{backend}"] = weights[OURS].rss / least
@@ -85,6 +88,7 @@ def document(run: Run, verdicts: Sequence[Verdict], remark: str) -> str:
         *(_throughput(backend, samples, run.left_out[backend]) for backend, samples in run.samples.items()),
         _without_io(run) if run.no_io else "",
         *(_growth(backend, costs, run.many) for backend, costs in run.growth.items()),
+        _panel(run) if run.panel else "",
         _footprint(run) if run.weights else "",
         _profile(run) if run.profiles or run.no_profile else "",
     ]
@@ -252,6 +256,16 @@ def _growth(backend: Backend, costs: Mapping[str, tuple[Cost, Cost]], many: int)
         "with its database, µs for a request of 20 rows. Client 42 owns 100 invoices in both. The bar "
         "takes the worse "
         "of both ratios.\n\n" + table(("", "latency", "×", "CPU", "×"), rows)
+    )
+
+
+def _panel(run: Run) -> str:
+    names = next(iter(run.panel.values()))
+    rows = [(name, *(f"{pages[name]:.1f}" for pages in run.panel.values())) for name in names]
+    return (
+        f"## The panel with {run.many:,} clients and invoices\n\nMilliseconds until a page is there, the "
+        "median of one operator's calls. The bar takes the slowest.\n\n"
+        + table(("", *(TITLES[backend] for backend in run.panel)), rows)
     )
 
 

@@ -86,6 +86,7 @@ def whole_run() -> report.Run:
         run.samples[backend] = samples | {(each.name, OURS): [dear, cheap, cheap] for each in WORK}
         run.left_out[backend] = {"Fastify": "node is not installed"}
         run.growth[backend] = {name: (Cost(500, 400), Cost(500, 1600)) for name in pages(1000)}
+        run.panel[backend] = {"clients": 5.0, "invoices": 7.0}
         run.weights[backend] = {
             OURS: Weight(125, 100),
             "FastAPI, ORM": Weight(100, 90),
