@@ -371,7 +371,7 @@ async def _secrets(db: Connection, settings: Settings) -> Findings:
             "advice",
             "secret key",
             f"{outdated} secrets of webhooks are sealed with CLOUDARC_OTHER_SECRET_KEY",
-            "run `python -m server reseal`, then remove that setting",
+            "run `python -m server reseal`, and remove that setting three days later",
         )
     else:
         yield Finding("ok", "secret key", "it opens all that is sealed")

@@ -402,7 +402,7 @@ class Pipeline(SpecMiddleware):
             operation=plan.id,
             resource=plan.resource(arguments, answer[0]),
             request_id=request_id,
-            created_at=self.clock(),
+            created_at=given.get("now") or self.clock(),
         )
         return reply
 

@@ -144,6 +144,12 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
     if length > MAX_DROPPED or (length > MAX_BODY and _waits_to_send(scope)):
         raise _too_large(close=True)
     state = scope.get("state", {})
+    if COMPLETE in state and 0 < length <= MAX_BODY:
+        # It comes as one message, and nobody waits for it.
+        whole: Any = await receive()
+        if whole["type"] == "http.disconnect":
+            raise Disconnected
+        return bytes(whole["body"])
     started, received, chunks = time.monotonic(), 0, []
     while True:
         left = max(0.0, deadline(started, received) - time.monotonic())

@@ -27,6 +27,9 @@ JsonSchema = dict[str, Any]
 MAX_EXPLAINED = 101
 MAX_DEPTH = 6
 
+FIXED_LENGTH = re.compile(r"\^((\[[^]\\]*\]|[-:TZ])({[0-9]+})?)+\$")
+"""A pattern of texts that all have one length: days and instants."""
+
 SAFE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 
@@ -69,8 +72,9 @@ def _used(node: Any, schemas: JsonSchema) -> JsonSchema:
 
 
 def _quick(node: Any, schemas: JsonSchema, above: frozenset[str] = frozenset(), *, points: bool) -> Any:
-    """A schema that admits the same, and costs less to ask: without references, and where an object must
-    have all members that it may have, these are counted. Without ``points`` numbers must be integers.
+    """A schema that admits the same, and costs less to ask: without references, without what an enum or a
+    pattern implies, and where an object must have all members that it may have, these are counted. Without
+    ``points`` numbers must be integers.
     """
     if isinstance(node, list):
         return [_quick(each, schemas, above, points=points) for each in node]
@@ -84,6 +88,10 @@ def _quick(node: Any, schemas: JsonSchema, above: frozenset[str] = frozenset(), 
     quick = {key: _quick(each, schemas, above, points=points) for key, each in node.items()}
     if quick.get("type") == "number" and not points:
         quick["type"] = "integer"
+    if quick.get("type") == "string" and all(isinstance(each, str) for each in quick.get("enum", [0])):
+        del quick["type"]
+    if FIXED_LENGTH.fullmatch(quick.get("pattern", "")):
+        quick.pop("maxLength", None)
     known = node.get("properties", {}).keys()
     if node.get("additionalProperties") is False and known and known == set(node.get("required", ())):
         del quick["required"]

@@ -99,8 +99,17 @@ def is_owned(operation: Operation) -> bool:
     return len(operation.audiences) == 2 and shown and operation.scope != "departments:read"
 
 
+def audience(operation: Operation) -> contract.Audience:
+    """Who fuzzes an operation: a client where it may."""
+    return "client" if "client" in operation.audiences else "admin"
+
+
 def has_input(operation: Operation) -> bool:
-    return answers_json(operation) and ("requestBody" in operation.spec or bool(parameters(operation)))
+    """Whether whoever fuzzes it can send it anything."""
+    mine = audience(operation)
+    shared = [contract.deref(DOCUMENT, each) for each in operation.spec.get("parameters", [])]
+    asked = [each for each in shared if each.get("x-dialect", mine) == mine]
+    return answers_json(operation) and ("requestBody" in operation.spec or bool(asked))
 
 
 def has_header(name: str) -> Callable[[Operation], bool]:

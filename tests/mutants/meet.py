@@ -23,11 +23,6 @@ SLOW = "Response time limit exceeded"
 """What a machine that is busy with something else may be found to be; no fault is."""
 
 
-def audience(operation: contract.Operation) -> contract.Audience:
-    """Who fuzzes an operation: a client where it may."""
-    return "client" if "client" in operation.audiences else "admin"
-
-
 def meet(operation: contract.Operation, mutant: faults.Mutant | None = None) -> dict[str, Any]:
     """Plant the mutant and fuzz its operation: whether it failed, by which findings, and what was changed."""
     if mutant:
@@ -37,7 +32,11 @@ def meet(operation: contract.Operation, mutant: faults.Mutant | None = None) -> 
         with serving(running):
             target = Target(running.url, CLIENT, OTHER, ADMIN)
             outcome = fuzz(
-                target, audience(operation), seed=SEED, examples=EXAMPLES, only=frozenset({operation.id})
+                target,
+                faults.audience(operation),
+                seed=SEED,
+                examples=EXAMPLES,
+                only=frozenset({operation.id}),
             )
     found = [each for each in FINDING.findall(outcome.output) if each != SLOW]
     return {
