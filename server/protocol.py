@@ -70,7 +70,7 @@ class Answer:
         vars(cycle).pop("send", None)
         headers = [*cycle.default_headers, *given]
         names = {name for name, _ in headers}
-        head = b"".join([b"%b: %b\r\n" % header for header in headers])
+        head = b"".join([b"%b: %b\r\n" % (name, value) for name, value in headers])
         plain = (
             cycle.keep_alive
             and not cycle.disconnected

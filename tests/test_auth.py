@@ -106,6 +106,18 @@ class TestMatrix:
         assert response.headers["WWW-Authenticate"] == "Bearer"
 
     @by_id(PROTECTED)
+    def test_a_dead_credential_gets_401_in_its_own_dialect(
+        self, operation: contract.Operation, server: Running
+    ) -> None:
+        dialect: contract.Audience = "admin" if "admin" in operation.audiences else "client"
+        prefixes: tuple[credentials.Prefix, ...] = ("cbt_", "arc_")
+        for prefix in prefixes:
+            api = Api(server.url, credentials.mint(prefix, secrets.choice))
+            body = call(api, operation, 1, dialect).json()
+            api.close()
+            assert (body["code"] if prefix == "cbt_" else body["error"]["code"]) in (401, "UNAUTHORIZED")
+
+    @by_id(PROTECTED)
     def test_the_wrong_kind_gets_403_in_its_own_dialect(
         self, operation: contract.Operation, client: Api, admin: Api
     ) -> None:
