@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -188,11 +189,12 @@ ROW = re.compile(r"^\| (.+?) \| `(\w+)` \| (\w*) \| (.*) \| (\d+) \|$", re.MULTI
 
 
 def read(page: str) -> list[Verdict]:
-    """The verdicts that a page of results tells of."""
-    return [
-        Verdict(faults.named(f"{name}, {operation}"), by, how, float(seconds))
-        for name, operation, by, how, seconds in ROW.findall(page)
-    ]
+    """The verdicts that a page of results tells of, less those of mutants that there are no more."""
+    found = []
+    for name, operation, by, how, seconds in ROW.findall(page):
+        with suppress(ValueError):
+            found.append(Verdict(faults.named(f"{name}, {operation}"), by, how, float(seconds)))
+    return found
 
 
 def chosen() -> list[faults.Mutant]:
@@ -216,9 +218,11 @@ def main() -> int:
         return 2
     LOGS.mkdir(parents=True, exist_ok=True)
     controls, verdicts = Controls(), list[Verdict]()
-    before = read(RESULTS.read_text()) if os.environ.get("ONLY") and RESULTS.exists() else []
+    only = os.environ.get("ONLY")
+    before = read(RESULTS.read_text()) if only and RESULTS.exists() else []
     again = {str(each) for each in mutants}
-    kept = [each for each in before if str(each.mutant) not in again]
+    # Of a class that is met again nothing is kept: other mutants may have been drawn of it before.
+    kept = [each for each in before if str(each.mutant) not in again and each.mutant.fault.name != only]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for verdict in pool.map(lambda each: judge(each, controls), mutants):
             verdicts.append(verdict)
