@@ -15,13 +15,13 @@ from persistence import demo
 CLIENTS = """
 INSERT INTO clients (id, first_name, last_name, email, email_key, password_hash, phone, company, address1,
                      city, state, postcode, country, status, created_at)
-SELECT {first} + n, 'Robin' || n % 1000, 'Last' || n % 7919, 'client' || n || '@example.com',
-       'client' || n || '@example.com', '-', '', '', '', '', '', '', '', 'active', {at}
+SELECT {first} + n, 'Robin' || n % 1000, 'Last' || n % 7919, 'buyer' || n || '@example.org',
+       'buyer' || n || '@example.org', '-', '', '', '', '', '', '', '', 'active', {at}
 FROM {numbers}
 """
 WORDS = """
 INSERT INTO client_words (rowid, words)
-SELECT {first} + n, 'robin' || n % 1000 || ' last' || n % 7919 || ' client' || n || ' example com'
+SELECT {first} + n, 'robin' || n % 1000 || ' last' || n % 7919 || ' buyer' || n || ' example org'
 FROM {numbers}
 """
 
@@ -45,7 +45,7 @@ def pages(count: int) -> Mapping[str, str]:
     return {
         "clients": "/admin/clients",
         "clients, the page in the middle by its link": f"/admin/clients?after={middle}",
-        "clients, one is searched for": f"/admin/clients?q=client{count // 2}",
+        "clients, one is searched for": f"/admin/clients?q=buyer{count // 2}",
         "clients, a name of one in a thousand": "/admin/clients?q=robin500",
         "clients, two words": "/admin/clients?q=robin500+last500",
         "one client": f"/admin/clients/{middle}",
