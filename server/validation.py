@@ -85,7 +85,13 @@ def _quick(node: Any, schemas: JsonSchema, above: frozenset[str] = frozenset(), 
         if name in above:
             raise contract.ContractError(f"schema {name}: one that refers to itself is not supported")
         return _quick(schemas[name], schemas, above | {name}, points=points)
-    quick = {key: _quick(each, schemas, above, points=points) for key, each in node.items()}
+    quick = {
+        # What members are called is no keyword.
+        key: {name: _quick(each, schemas, above, points=points) for name, each in value.items()}
+        if key == "properties"
+        else _quick(value, schemas, above, points=points)
+        for key, value in node.items()
+    }
     if quick.get("type") == "number" and not points:
         quick["type"] = "integer"
     if quick.get("type") == "string" and all(isinstance(each, str) for each in quick.get("enum", [0])):

@@ -123,3 +123,18 @@ def test_a_schema_that_refers_to_itself_stops_the_start() -> None:
     document = {"components": {"schemas": {"Node": node}}}
     with pytest.raises(contract.ContractError, match="schema Node"):
         Validator(document, {"$ref": "#/components/schemas/Node"})
+
+
+def test_members_may_be_called_as_keywords_are() -> None:
+    text = {"type": "string", "maxLength": 3}
+    schema: dict[str, Any] = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {"type": text, "pattern": text, "enum": text, "properties": text},
+        "required": ["type"],
+    }
+    validator = Validator({"components": {"schemas": {}}}, schema)
+    assert validator.is_valid({"type": "a", "pattern": "b", "enum": "c", "properties": "d"})
+    assert not validator.is_valid({"pattern": "b"})
+    assert not validator.is_valid({"type": "long"})
+    assert not validator.is_valid({"type": "a", "properties": 1})
