@@ -85,7 +85,7 @@ def _quick(node: Any, schemas: JsonSchema, above: frozenset[str] = frozenset(), 
         if name in above:
             raise contract.ContractError(f"schema {name}: one that refers to itself is not supported")
         return _quick(schemas[name], schemas, above | {name}, points=points)
-    quick = {
+    quick: JsonSchema = {
         # What members are called is no keyword.
         key: {name: _quick(each, schemas, above, points=points) for name, each in value.items()}
         if key == "properties"
