@@ -60,7 +60,7 @@ class Plan:
     header_parameters: Mapping[bytes, Parameter]
     bodies: Mapping[str, Validator]
     body_required: bool
-    answers: Mapping[tuple[int, str], Validator | None]
+    answers: Mapping[tuple[int, str], Validator]
     handler: Callable[..., Any]
     wants: frozenset[str]
     ends_credentials: bool
@@ -179,13 +179,11 @@ class Plan:
             content_type = CONTENT_TYPES.get(self.media_type, self.media_type)
             headers = {"ETag": content.etag, "Cache-Control": "no-cache", **content.headers}
             return Reply(status, content.body, content_type, headers)
-        if (status, dialect) not in self.answers:
+        validator = self.answers.get((status, dialect))
+        if validator is None:
             raise ContractBreach(f"{self.id}: the contract does not list {status} for {dialect}")
-        validator = self.answers[status, dialect]
-        if validator is None or not validator.is_valid(content):
-            faults = (
-                [each.fault for each in validator.faults(content, "body")] if validator else "not its dialect"
-            )
+        if not validator.is_valid(content):
+            faults = [each.fault for each in validator.faults(content, "body")]
             raise ContractBreach(f"{self.id}: the {status} answer breaks the contract: {faults}")
         return Reply(status, orjson.dumps(content), self.media_type, rest[0] if rest else {})
 
@@ -333,26 +331,6 @@ class Pipeline(SpecMiddleware):
 
         Raises Refusal, ContractBreach, and what the handler raises.
         """
-        reply = await self._commit(plan, caller, dialect, arguments, same, request_id)
-        if plan.ends_credentials:
-            await self.ended()
-        return reply
-
-    async def _commit(
-        self,
-        plan: Plan,
-        caller: Caller | None,
-        dialect: type[Dialect],
-        arguments: dict[str, Any],
-        same: str,
-        request_id: str,
-    ) -> Reply:
-        """The answer, whose transaction has been committed only if the contract allows it.
-
-        A change is kept as activity in the same transaction, as made by the request ``request_id``.
-        With an ``idempotency_key`` the answer is kept in the same transaction, for the next request with
-        it; ``same`` is what that must have in common.
-        """
         given = arguments.copy()
         for name in plan.unwanted:
             given.pop(name, None)
@@ -367,8 +345,29 @@ class Pipeline(SpecMiddleware):
         if not plan.writes:
             async with self.database.reading() as db:
                 return plan.reply(await plan.handler(**given, db=db), dialect.name)
-        key = arguments.get("idempotency_key")
         assert caller is not None
+        reply = await self._commit(plan, caller, dialect, arguments, given, same, request_id)
+        if plan.ends_credentials:
+            await self.ended()
+        return reply
+
+    async def _commit(
+        self,
+        plan: Plan,
+        caller: Caller,
+        dialect: type[Dialect],
+        arguments: dict[str, Any],
+        given: dict[str, Any],
+        same: str,
+        request_id: str,
+    ) -> Reply:
+        """The answer to a change, whose transaction has been committed only if the contract allows it.
+
+        It is kept as activity in the same transaction, as made by the request ``request_id``.
+        With an ``idempotency_key`` the answer is kept in the same transaction, for the next request with
+        it; ``same`` is what that must have in common.
+        """
+        key = arguments.get("idempotency_key")
         if key is None:
             async with self.database.transaction() as db:
                 return await self._change(plan, caller, dialect, arguments, given | {"db": db}, request_id)
@@ -487,11 +486,12 @@ def _bodies(
 
 def _answers(
     document: contract.Document, operation: contract.Operation, dialects: list[contract.Audience]
-) -> Iterator[tuple[tuple[int, str], Validator | None]]:
+) -> Iterator[tuple[tuple[int, str], Validator]]:
     for status, response in operation.spec["responses"].items():
         content = contract.deref(document, response).get("content", {})
         if not status.startswith("2") or "application/json" not in content:
             continue
         for dialect in dialects:
             branch = contract.branch(document, content["application/json"]["schema"], dialect)
-            yield (int(status), dialect), Validator(document, branch) if branch is not None else None
+            if branch is not None:
+                yield (int(status), dialect), Validator(document, branch)
