@@ -201,6 +201,9 @@ class Redis:
         # Who takes the next reply, and since when it is waited for.
         self.waiting: deque[tuple[Callable[[Any], None], float]] = deque()
         self.epoch: bytes | None = None
+        # What goes with the next packet, and whether the epoch is asked for in it.
+        self.unsent: list[bytes] = []
+        self.asked = False
         self.room = asyncio.Semaphore(IN_FLIGHT)
         # Redis' time less the loop's, in microseconds, as the latest reply told it.
         self.ahead = 0
@@ -262,29 +265,38 @@ class Redis:
         await self._send("SET", EPOCH, secrets.token_hex(16), "EX", EPOCH_SECONDS)
 
     async def _send(self, *command: str | int, epoch: bool = False) -> Any:
-        """The reply to a command; before it goes a question for the ``epoch``, in the same packet."""
+        """The reply to a command; the ``epoch`` is asked for before it, once for all of the same packet."""
         async with self.room:
             connection = self.connection
             if connection is None:
                 raise Silent
             future: asyncio.Future[Any] = self.loop.create_future()
-            packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # of any length
             since = self.loop.time()
-            if epoch:
-                self.waiting.append((self._learn, since))
-                packed = ASK + packed
-            self.waiting.append((partial(_settle, future), since))
-            _transport(connection).write(packed)
+            if epoch and not self.asked:
+                self.asked = True
+                self._write(ASK, self._learn, since)
+            self._write(hiredis.pack_command(command), partial(_settle, future), since)  # type: ignore[arg-type]  # of any length
             self._watch(DEADLINE)
             return await future
+
+    def _write(self, packed: bytes, take: Callable[[Any], None], since: float) -> None:
+        """Send a command, with all others of this turn of the loop: to wake Redis for each costs more."""
+        if not self.unsent:
+            self.loop.call_soon(self._flush)
+        self.unsent.append(packed)
+        self.waiting.append((take, since))
+
+    def _flush(self) -> None:
+        packed, self.unsent, self.asked = b"".join(self.unsent), [], False
+        if packed and self.connection is not None:
+            _transport(self.connection).write(packed)
 
     def _learn(self, reply: Any) -> None:
         """Keep the epoch; where there is none, begin one."""
         self.epoch = reply if isinstance(reply, bytes) else None
         if reply is None and self.connection is not None:
             command = ("SET", EPOCH, secrets.token_hex(16), "NX", "EX", EPOCH_SECONDS)
-            self.waiting.append((_ignore, self.loop.time()))
-            _transport(self.connection).write(hiredis.pack_command(command))  # type: ignore[arg-type]  # of any length
+            self._write(hiredis.pack_command(command), _ignore, self.loop.time())  # type: ignore[arg-type]  # of any length
 
     def _start(self, name: str, work: Any) -> None:
         self.tasks[name] = self.loop.create_task(work)
@@ -333,7 +345,8 @@ class Redis:
         self._start("connect", self._reconnect(pause))
 
     def _disappoint(self) -> None:
-        self.epoch = None
+        self.epoch, self.asked = None, False
+        self.unsent.clear()
         while self.waiting:
             self._take(Silent())
 

@@ -87,11 +87,6 @@ class Plan:
         return frozenset({each.argument for each in parameters} | {"body"}) - self.wants
 
     @cached_property
-    def simple(self) -> bool:
-        """Whether nothing is asked of a request but its query string."""
-        return not (self.path_parameters or self.header_parameters or self.body_required or self.bodies)
-
-    @cached_property
     def defaults(self) -> Mapping[str, Any]:
         """The parameters that have a value where none is given."""
         named = self.query_parameters.items()
@@ -120,15 +115,16 @@ class Plan:
     ) -> dict[str, Any]:
         """The handler's arguments from the raw request. Raises Problem 400, 422."""
         values, faults = self._asked(query, dialect)
-        if self.simple and not body and not faults:
-            return values
         if self.header_parameters:
             given, wrong = parse_headers(headers, self.header_parameters)
             values, faults = values | given, faults + wrong
         for parameter, text in zip(self.path_parameters, segments, strict=True):
             values[parameter.name], wrong = parameter.parse(text)
             faults += wrong
-        validator, found = self.bodies.get(dialect), list[Found]()
+        if not (body or self.bodies or faults):
+            return values
+        found: list[Found] = []
+        validator = self.bodies.get(dialect)
         content = validator.read(body) if body and validator else None
         try:
             if content is None and (body or self.body_required):

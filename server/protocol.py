@@ -69,8 +69,8 @@ class Answer:
         # Here they part, so that nothing is left for the garbage collector.
         vars(cycle).pop("send", None)
         headers = [*cycle.default_headers, *given]
-        names = {name for name, _ in headers}
-        head = b"".join([b"%b: %b\r\n" % (name, value) for name, value in headers])
+        by_name = dict(headers)
+        head = b"\r\n".join([b": ".join(each) for each in headers])
         plain = (
             cycle.keep_alive
             and not cycle.disconnected
@@ -78,15 +78,15 @@ class Answer:
             and not cycle.flow.write_paused
             and not message.get("more_body")
             and cycle.scope["method"] != "HEAD"
-            and (b"content-length", b"%d" % len(body)) in headers
-            and b"".join(names).islower()
-            and names.isdisjoint(FRAMING)
-            and len(head) - len(head.translate(None, CONTROLS)) == 2 * len(headers)
+            and by_name.get(b"content-length") == b"%d" % len(body)
+            and b"".join(by_name).islower()
+            and FRAMING.isdisjoint(by_name)
+            and len(head) - len(head.translate(None, CONTROLS)) == 2 * len(headers) - 2
         )
         if plain:
             cycle.response_started = cycle.response_complete = True
             cycle.waiting_for_100_continue = False
-            cycle.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], head, body))
+            cycle.transport.write(b"%b%b\r\n\r\n%b" % (STATUS_LINE[status], head, body))
             cycle.message_event.set()
             cycle.on_response()
         return plain
@@ -263,7 +263,10 @@ class Protocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value) + 4)
+        # As ``_count`` does it, for each of them.
+        self.head += len(name) + len(value) + 4
+        if self.head > MAX_HEAD:
+            raise ValueError("the headers are too large")
         # What comes behind a body is a trailer: it must not become a header, let alone a credential.
         if not self.head_complete:
             super().on_header(name, value)

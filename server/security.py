@@ -46,14 +46,13 @@ class Identity:
 def carried(scope: Scope) -> Credential | None:
     """The credential of a request, from its header and its ``api_token``. None if it has none."""
     given, query, tokens = header(scope, b"authorization"), scope["query_string"], []
+    found = [match.group(1) if (match := BEARER.fullmatch(value.strip())) else None for value in given]
     if b"api_token" in query or b"%" in query:
         pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
         tokens = [value for name, value in pairs if name == "api_token"]
-    if not given and not tokens:
+        found += [value if SECRET.fullmatch(value) else None for value in tokens]
+    if not found:
         return None
-    matches = [BEARER.fullmatch(value.strip()) for value in given]
-    found = [match.group(1) if match else None for match in matches]
-    found += [value if SECRET.fullmatch(value) else None for value in tokens]
     # Two of a kind, and two that differ, name nobody.
     one = len(given) <= 1 and len(tokens) <= 1 and len(set(found)) == 1
     return Credential(found[0] if one else None, bool(tokens))

@@ -22,7 +22,7 @@ NOW = 1_736_942_400
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | TEXTS,
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | TEXTS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
     max_leaves=12,
 )
@@ -67,6 +67,18 @@ class TestBase:
     def test_a_float_is_a_mistake(self, data: dict[str, object]) -> None:
         with pytest.raises(TypeError, match="float"):
             signing.base("invoice.paid", "2025-01-15T12:00:00Z", data)
+
+    @pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 10**400])
+    def test_an_integer_that_few_can_read_is_a_mistake(self, number: int) -> None:
+        with pytest.raises(TypeError, match="64-bit"):
+            signing.base("invoice.paid", "2025-01-15T12:00:00Z", {"a": [number]})
+
+    @given(VALUES)
+    def test_it_is_what_every_library_writes(self, value: object) -> None:
+        """The standard library's compact form is the same, byte by byte."""
+        base = signing.base("invoice.paid", "2025-01-15T12:00:00Z", {"value": value})
+        members = {"event": "invoice.paid", "timestamp": "2025-01-15T12:00:00Z", "data": {"value": value}}
+        assert base == json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 class TestBody:

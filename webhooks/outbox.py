@@ -7,6 +7,7 @@ committed is told, whatever becomes of this process.
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from persistence import deliveries, events
@@ -20,18 +21,27 @@ PAIRS = [high + low for high in CROCKFORD for low in CROCKFORD]
 
 def message_id(now: datetime) -> str:
     """``evt_`` and a ULID: 48 bits of milliseconds, 80 of chance."""
-    number = (int(now.timestamp() * 1000) << 80) | secrets.randbits(80)
-    digits = ""
-    for _ in range(13):
-        number, pair = divmod(number, 1024)
-        digits = PAIRS[pair] + digits
-    return f"evt_{digits}"
+    return f"evt_{_time(now)}{_crockford(secrets.randbits(80), 8)}"
+
+
+@lru_cache(2)
+def _time(now: datetime) -> str:
+    return _crockford(int(now.timestamp() * 1000), 5)
+
+
+def _crockford(number: int, pairs: int) -> str:
+    """A number in twice as many digits as there are ``pairs``."""
+    digits = []
+    for _ in range(pairs):
+        digits.append(PAIRS[number & 1023])
+        number >>= 10
+    return "".join(reversed(digits))
 
 
 def frozen(event: str, data: Mapping[str, Any], now: datetime) -> str:
     """What is signed of an event. Raises EventBreach where the contract says something else."""
     kinds()[event].check(data)
-    return signing.base(event, f"{now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}", data).decode()
+    return signing.base(event, f"{now.astimezone(UTC).isoformat()[:19]}Z", data).decode()
 
 
 async def record(db: Connection, event: str, data: Mapping[str, Any], now: datetime) -> None:
