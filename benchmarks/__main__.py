@@ -19,17 +19,18 @@ from tests.valkey import asked
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """How much is measured: rounds of so many seconds, and so many short turns where peers are compared."""
 
     rounds: int
+    turns: int
     seconds: float
     many: int
     weighed: int
     calls: int
 
 
-WHOLE = Size(rounds=11, seconds=0.5, many=1_000_000, weighed=10_000, calls=4000)
-QUICK = Size(rounds=2, seconds=0.3, many=100_000, weighed=1000, calls=500)
+WHOLE = Size(rounds=11, turns=44, seconds=0.5, many=1_000_000, weighed=10_000, calls=4000)
+QUICK = Size(rounds=2, turns=2, seconds=0.3, many=100_000, weighed=1000, calls=500)
 
 
 class Bench:
@@ -43,7 +44,7 @@ class Bench:
         """Throughput and CPU against all peers."""
         size = self.size
         for backend in BACKENDS:
-            found = throughput.compare_all(self.store, self.load, backend, size.rounds, size.seconds)
+            found = throughput.compare_all(self.store, self.load, backend, size.turns, size.seconds / 2)
             self.run.samples[backend], self.run.left_out[backend] = found
             for name, reason in found[1].items():
                 print(f"  {TITLES[backend]}: {name} is left out: {reason}")
