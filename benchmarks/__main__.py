@@ -19,7 +19,7 @@ from tests.valkey import asked
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured: rounds of so many seconds, and so many short turns where peers are compared."""
+    """How much is measured: rounds of so many seconds, and so many short turns where things are compared."""
 
     rounds: int
     turns: int
@@ -29,7 +29,7 @@ class Size:
     calls: int
 
 
-WHOLE = Size(rounds=11, turns=44, seconds=0.5, many=1_000_000, weighed=10_000, calls=4000)
+WHOLE = Size(rounds=11, turns=44, seconds=0.5, many=1_000_000, weighed=10_000, calls=1000)
 QUICK = Size(rounds=2, turns=2, seconds=0.3, many=100_000, weighed=1000, calls=500)
 
 
@@ -53,8 +53,8 @@ class Bench:
         """The framework alone, without I/O."""
         size = self.size
         self.run.no_io = throughput.without_io(self.store, self.load, size.rounds, size.seconds)
-        with throughput.hello(self.store, self.load, size.seconds) as hello:
-            self.run.pipeline = inprocess.own_cost(self.store, size.rounds, size.calls, hello)
+        with throughput.hello(self.store, self.load, size.seconds / 2) as hello:
+            self.run.pipeline = inprocess.own_cost(self.store, size.turns, size.calls, hello)
 
     def growth(self) -> None:
         """Few invoices against many."""
