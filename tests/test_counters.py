@@ -263,6 +263,22 @@ asyncio.run(main())
         assert sum(int(admitted) for admitted, _ in told) == 60
         assert all(failures == "0" for _, failures in told)
 
+    def test_calls_that_come_together_are_one_packet_with_one_question_for_the_epoch(self) -> None:
+        async def together(counters: Counters) -> tuple[list[Count], list[Count]]:
+            first = await asyncio.gather(*(counters.hit("one", 5) for _ in range(8)))
+            return first, await asyncio.gather(*(counters.hit("two", 5) for _ in range(8)))
+
+        with running_valkey() as own:
+            first, second = run(own.url, together)
+            calls = asked(own.url, "INFO", "commandstats")
+        assert [sum(each.admitted for each in found) for found in (first, second)] == [5, 5]
+        # The first has found none and begun one, which the second has learnt.
+        assert {each.epoch for each in first} == {None}
+        assert len({each.epoch for each in second}) == 1
+        assert all(each.epoch for each in second)
+        assert calls["cmdstat_get"]["calls"] == 2
+        assert calls["cmdstat_evalsha"]["calls"] == 16
+
 
 class TestWhenRedisFails:
     @pytest.fixture
