@@ -275,7 +275,7 @@ class Redis:
             if epoch and not self.asked:
                 self.asked = True
                 self._write(ASK, self._learn, since)
-            self._write(hiredis.pack_command(command), partial(_settle, future), since)  # type: ignore[arg-type]  # of any length
+            self._write(_packed(*command), partial(_settle, future), since)
             self._watch(DEADLINE)
             return await future
 
@@ -295,8 +295,8 @@ class Redis:
         """Keep the epoch; where there is none, begin one."""
         self.epoch = reply if isinstance(reply, bytes) else None
         if reply is None and self.connection is not None:
-            command = ("SET", EPOCH, secrets.token_hex(16), "NX", "EX", EPOCH_SECONDS)
-            self._write(hiredis.pack_command(command), _ignore, self.loop.time())  # type: ignore[arg-type]  # of any length
+            command = _packed("SET", EPOCH, secrets.token_hex(16), "NX", "EX", EPOCH_SECONDS)
+            self._write(command, _ignore, self.loop.time())
 
     def _start(self, name: str, work: Any) -> None:
         self.tasks[name] = self.loop.create_task(work)
@@ -371,7 +371,12 @@ class Redis:
             self._drop(self.connection, OPEN_SECONDS)
 
 
-ASK = hiredis.pack_command(("GET", EPOCH))  # type: ignore[arg-type]  # of any length
+def _packed(*command: str | int) -> bytes:
+    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # typed as a tuple of one there
+    return packed
+
+
+ASK = _packed("GET", EPOCH)
 
 
 def _settle(future: asyncio.Future[Any], reply: Any) -> None:

@@ -204,12 +204,14 @@ def _marked(call: Call, send: Send) -> Send:
         if message["type"] == "http.response.start":
             call.status = message["status"]
             given = message["headers"]
-            given.append((b"x-request-id", call.request_id.encode()))
-            given += call.limit_headers
-            if call.plan:
-                given += call.plan.farewell
-            names = {name for name, _ in given}
-            given += [each for each in SAFETY if each[0] not in names]
+            names = [name for name, _ in given]
+            message["headers"] = [
+                *given,
+                (b"x-request-id", call.request_id.encode()),
+                *call.limit_headers,
+                *(call.plan.farewell if call.plan else ()),
+                *[each for each in SAFETY if each[0] not in names],
+            ]
         await send(message)
 
     return wrapper

@@ -263,10 +263,7 @@ class Protocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # As ``_count`` does it, for each of them.
-        self.head += len(name) + len(value) + 4
-        if self.head > MAX_HEAD:
-            raise ValueError("the headers are too large")
+        self._count(len(name) + len(value) + 4)
         # What comes behind a body is a trailer: it must not become a header, let alone a credential.
         if not self.head_complete:
             super().on_header(name, value)

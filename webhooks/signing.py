@@ -55,7 +55,7 @@ PLAIN = {str, int, bool, type(None)}
 def _refuse_floats(value: object) -> None:
     if isinstance(value, float):
         raise TypeError("A float cannot be signed; write the amount as a string.")
-    if isinstance(value, dict | Mapping):
+    if isinstance(value, Mapping):
         for pair in value.items():
             for each in pair:
                 if type(each) not in PLAIN:
