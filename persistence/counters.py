@@ -12,7 +12,7 @@ import math
 import secrets
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
@@ -36,8 +36,13 @@ OPEN_SECONDS = 1.0
 IN_FLIGHT = 64
 """How many calls are with Redis at once. The others wait their turn, which is no fault of Redis."""
 
-GRACE = 0.005
-BUSY = 0.5
+TICK = 0.005
+"""How often it is looked whether someone has waited too long. However late a look comes, it counts as one:
+where the machine had no time for this process, it may have had none for Redis either."""
+
+PATIENCE = round(DEADLINE / TICK)
+"""How many ticks a call waits."""
+
 STALE = 1_000_000
 """Microseconds after which Redis must not count a call any more that it finds in its socket."""
 
@@ -198,8 +203,9 @@ class Redis:
         )
         self.lost = lost
         self.connection: AbstractConnection | None = None
-        # Who takes the next reply, and since when it is waited for.
-        self.waiting: deque[tuple[Callable[[Any], None], float]] = deque()
+        # Who takes the next reply, and since which tick it is waited for.
+        self.waiting: deque[tuple[Callable[[Any], None], int]] = deque()
+        self.ticks = 0
         self.epoch: bytes | None = None
         # What goes with the next packet, and whether the epoch is asked for in it.
         self.unsent: list[bytes] = []
@@ -271,20 +277,20 @@ class Redis:
             if connection is None:
                 raise Silent
             future: asyncio.Future[Any] = self.loop.create_future()
-            since = self.loop.time()
             if epoch and not self.asked:
                 self.asked = True
-                self._write(ASK, self._learn, since)
-            self._write(_packed(*command), partial(_settle, future), since)
-            self._watch(DEADLINE)
+                self._write(ASK, self._learn)
+            self._write(_packed(*command), partial(_settle, future))
+            if not self.watching:
+                self._watch()
             return await future
 
-    def _write(self, packed: bytes, take: Callable[[Any], None], since: float) -> None:
+    def _write(self, packed: bytes, take: Callable[[Any], None]) -> None:
         """Send a command, with all others of this turn of the loop: to wake Redis for each costs more."""
         if not self.unsent:
             self.loop.call_soon(self._flush)
         self.unsent.append(packed)
-        self.waiting.append((take, since))
+        self.waiting.append((take, self.ticks))
 
     def _flush(self) -> None:
         packed, self.unsent, self.asked = b"".join(self.unsent), [], False
@@ -296,7 +302,7 @@ class Redis:
         self.epoch = reply if isinstance(reply, bytes) else None
         if reply is None and self.connection is not None:
             command = _packed("SET", EPOCH, secrets.token_hex(16), "NX", "EX", EPOCH_SECONDS)
-            self._write(command, _ignore, self.loop.time())
+            self._write(command, _ignore)
 
     def _start(self, name: str, work: Any) -> None:
         self.tasks[name] = self.loop.create_task(work)
@@ -309,16 +315,26 @@ class Redis:
                 await connection.send_command("SCRIPT", "LOAD", SCRIPT, check_health=False)
                 await connection.read_response()
             # A server that hangs takes connections too, and one that is slow is none.
-            async with asyncio.timeout(DEADLINE):
-                await connection.send_command("TIME", check_health=False)
-                seconds, rest = await connection.read_response()
-                self.ahead = int(seconds) * 1_000_000 + int(rest) - self._own_time()
+            await connection.send_command("TIME", check_health=False)
+            seconds, rest = await self._soon(connection.read_response())
+            self.ahead = int(seconds) * 1_000_000 + int(rest) - self._own_time()
         except BaseException:
             await _abort(connection)
             raise
         self.connection = connection
         replies = Replies(self._take, lambda: self._drop(connection, 0))
         _transport(connection).set_protocol(replies)
+
+    async def _soon(self, reply: Coroutine[Any, Any, Any]) -> Any:
+        """A reply that comes within the deadline, counted in ticks here, too. Raises TimeoutError."""
+        reading = self.loop.create_task(reply)
+        try:
+            for _ in range(PATIENCE):
+                if (await asyncio.wait([reading], timeout=TICK))[0]:
+                    return reading.result()
+            raise TimeoutError
+        finally:
+            reading.cancel()
 
     async def _reconnect(self, pause: float) -> None:
         while True:
@@ -350,25 +366,20 @@ class Redis:
         while self.waiting:
             self._take(Silent())
 
-    def _watch(self, seconds: float) -> None:
-        if not self.watching:
-            self.watching = True
-            self.loop.call_later(seconds, self._look, self.loop.time() + seconds)
+    def _watch(self) -> None:
+        self.watching = True
+        self.loop.call_later(TICK, self._look)
 
-    def _look(self, due: float) -> None:
-        """Called while anybody waits, when the one who waits longest may have waited long enough."""
+    def _look(self) -> None:
+        """Called while anybody waits: has the one who waits longest waited long enough?"""
         self.watching = False
+        self.ticks += 1
         if self.connection is None or not self.waiting:
             return
-        now = self.loop.time()
-        waited = now - self.waiting[0][1]
-        if waited < DEADLINE:
-            self._watch(DEADLINE - waited)
-        elif waited < DEADLINE + GRACE or (now - due > GRACE and waited < BUSY):
-            # What has come may not have been read yet, by a process that is itself busy above all.
-            self._watch(GRACE)
-        else:
+        if self.ticks - self.waiting[0][1] > PATIENCE:
             self._drop(self.connection, OPEN_SECONDS)
+        else:
+            self._watch()
 
 
 def _packed(*command: str | int) -> bytes:

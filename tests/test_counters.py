@@ -371,6 +371,21 @@ class TestWhenRedisFails:
 
         run(own.url, work)
 
+    def test_a_machine_that_had_no_time_for_anyone_is_not_held_against_redis(self, own: Valkey) -> None:
+        async def work(counters: Counters) -> None:
+            own.freeze()
+            call = asyncio.create_task(counters.hit("one", 60))
+            await asyncio.sleep(0)
+            # Nothing runs here for as long as three deadlines, and Redis is not the first to go on.
+            time.sleep(3 * DEADLINE)
+            await asyncio.sleep(DEADLINE / 2)
+            own.thaw()
+            assert (await call).admitted
+            assert counters.failures == 0
+            assert asked(own.url, "LLEN", PREFIX + "one") == 1
+
+        run(own.url, work)
+
     @pytest.mark.parametrize("pause", [0.02, 0.045])
     def test_a_slow_redis_is_left_alone(self, own: Valkey, tmp_path: Path, pause: float) -> None:
         async def work(counters: Counters) -> None:
