@@ -7,7 +7,7 @@ from typing import Any
 
 from panel.operations import LINKS
 
-INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)Z")
+WHEN = re.compile(r"(\d{4}-\d\d-\d\d)(?:T(\d\d:\d\d:\d\d)Z)?")
 
 GOOD = {"active", "paid", "delivered", "answered"}
 BAD = {"overdue", "suspended", "failed", "expired", "high"}
@@ -45,8 +45,8 @@ def cell(name: str, value: Any, row: Mapping[str, Any]) -> Cell:
         return Cell(", ".join(f"{key} {each}" for key, each in value.items() if each is not None) or "—")
     if isinstance(value, list):
         return Cell(", ".join(str(each) for each in value) or "—")
-    if isinstance(value, str) and (match := INSTANT.fullmatch(value)):
-        return Cell(f"{match[1]} {match[2]} UTC", "", "when")
+    if isinstance(value, str) and (match := WHEN.fullmatch(value)):
+        return Cell(f"{match[1]} {match[2]} UTC" if match[2] else value, "", "when")
     return Cell(str(value))
 
 
