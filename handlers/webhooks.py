@@ -130,9 +130,9 @@ async def update_webhook(
     return user.dialect.item(VIEWS, await endpoints.update_webhook(db, id, body, versions(if_match)))
 
 
-async def delete_webhook(id: int, user: Caller, db: Connection) -> Answer:
+async def delete_webhook(id: int, user: Caller, db: Connection, if_match: str | None = None) -> Answer:
     """Tell it no more."""
-    await endpoints.remove(db, id)
+    await endpoints.delete(db, id, versions(if_match))
     return user.dialect.item(DELETED, id)
 
 
@@ -140,9 +140,11 @@ async def rotate_webhook(
     id: int, user: Caller, db: Connection, now: datetime, box: Box, body: dict[str, Any] | None = None
 ) -> Answer:
     """Give it a new secret, and show that."""
-    overlap = timedelta(hours=(body or {}).get("overlap_hours", 24))
+    before = await endpoints.get(db, id)
+    # Nobody can sign with a secret that was sealed with a key that is lost.
+    hours = (body or {}).get("overlap_hours", 24) if box.opens(before.secret, endpoints.context(id)) else 0
     secret, sealed = _sealed(box, id)
-    rotated = await endpoints.rotate(db, await endpoints.get(db, id), sealed, overlap, now)
+    rotated = await endpoints.rotate(db, before, sealed, timedelta(hours=hours), now)
     return user.dialect.item(SECRETS, rotated, secret)
 
 

@@ -154,6 +154,14 @@ def bundle() -> Document:
     return _reachable(document)
 
 
+def header_names(document: Document) -> list[str]:
+    """The headers that answers may have, in the order of their names."""
+    responses = [
+        deref(document, each) for op in operations(document) for each in op.spec["responses"].values()
+    ]
+    return sorted({name for each in responses for name in each.get("headers", ())})
+
+
 def operations(document: Document) -> Iterator[Operation]:
     """Every operation of a document, in its order."""
     schemes = document["components"]["securitySchemes"]

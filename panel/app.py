@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.exceptions import HTTPException
@@ -88,6 +89,7 @@ class Panel:
             Route("/admin/sign-in", self._sign_in, methods=["GET", "POST"]),
             Route("/admin/sign-out", self._inside("sign_out", self._sign_out), methods=["POST"]),
             Route("/admin", self._inside("home", self._home), methods=["GET"]),
+            Route("/admin/", self._inside("home", self._home), methods=["GET"]),
         ]
         # What is spelled out comes before what any number may stand for.
         for page in sorted(self.pages.by_id.values(), key=lambda each: each.url.count("{")):
@@ -158,8 +160,12 @@ class Panel:
             visit.page = f"panel_{name}"
             signed = await self.sessions.find(request)
             if signed is None:
-                way = request.url.path if request.method in ("GET", "HEAD") else "/admin"
-                return RedirectResponse(f"/admin/sign-in?next={way}", 303)
+                way = {"next": request.url.path.removesuffix("/sign-out")}
+                if request.method in ("GET", "HEAD"):
+                    way["next"] += f"?{request.url.query}" if request.url.query else ""
+                else:
+                    way["ended"] = "yes"
+                return RedirectResponse(f"/admin/sign-in?{urlencode(way, safe='/')}", 303)
             visit.caller = signed.caller
             return await show(request, signed)
 
@@ -191,7 +197,9 @@ class Panel:
         if not way.startswith("/admin") or "\\" in way or any(ord(each) < 33 for each in way):
             way = "/admin"
         if request.method != "POST":
-            return self.render(request, "sign_in.html", way=way, name="", message="")
+            ended = "Your session has ended, so nothing was done. Sign in and do it again."
+            message = ended if "ended" in request.query_params else ""
+            return self.render(request, "sign_in.html", way=way, name="", message=message)
         sent = await forms.read(request, None)
         name = forms.one(sent, "name")
         seconds = await self.charge(request.scope)

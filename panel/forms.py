@@ -32,7 +32,9 @@ MORE_LINES = 5
 # What a name does not say by itself.
 LABELS = {
     "id": "ID",
+    "actor_id": "Actor ID",
     "event_id": "Event ID",
+    "next_attempt_at": "Next attempt",
     "uid": "Message ID",
     "items": "Lines",
     "url": "URL",

@@ -39,7 +39,10 @@ COLUMNS = {
     "search_knowledgebase": ("id", "title", "category"),
     "list_announcements": ("id", "title", "published_at"),
     "list_webhooks": ("id", "url", "events", "active", "disabled_reason"),
-    "list_deliveries": ("id", "event", "event_id", "status", "test", "created_at", "attempts"),
+    "list_deliveries": (
+        *("id", "event", "event_id", "message_id", "status", "test", "created_at", "next_attempt_at"),
+        "attempts",
+    ),
     "list_events": ("id", "event", "timestamp", "uid"),
 }
 

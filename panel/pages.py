@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -140,7 +141,7 @@ class Desk:
         """A form, empty or filled in; where it is sent, what it asks for is done or the form says why not."""
         ids = _ids(page, request)
         below = self._item_page(page)
-        item = await self._run(below.id, request, signed, path=ids) if below else None
+        item = await self._subject(page, request, signed, ids)
         if item is not None and not item.ok:
             return self._problem(request, signed, page, item)
         before = item.data if item else {}
@@ -151,8 +152,10 @@ class Desk:
         given = forms.object_of(page.fields, sent)
         more = forms.one(sent, "_more")
         if more:
+            if not any(each.name == more and each.kind == "lines" for each in page.fields):
+                raise forms.BadForm(400, "There are no more lines to be had here; open the form anew.")
             given[more] = [*given.get(more, []), *[{}] * forms.MORE_LINES]
-            return await self._form(page, request, signed, ids, item, given)
+            return await self._form(page, request, signed, ids, item, given, sent)
         body = forms.changes(page.fields, before, given) if page.kind == "update" else given
         if page.kind == "update" and not body:
             return self._leave(page, ids, before, UNCHANGED)
@@ -167,10 +170,37 @@ class Desk:
         if not result.ok:
             if result.status == 412 and below:
                 item = await self._run(below.id, request, signed, path=ids)
-            return await self._form(page, request, signed, ids, item, given, result)
+            return await self._form(page, request, signed, ids, item, given, sent, result)
         if any(name in result.data for name in SECRETS):
             return self._secret(page, request, signed, ids, result)
         return self._leave(page, ids, result.data, page.id)
+
+    async def _subject(
+        self, page: Page, request: Request, signed: Signed, ids: tuple[str, ...]
+    ) -> Result | None:
+        """The object that a form changes, or that what it makes will belong to.
+
+        One that has no page is looked for in its list. Raises HTTPException where that does not have it.
+        """
+        path = page.path[: page.path.rfind("}") + 1]
+        below = self.pages.find("item", path) if path or page.kind != "create" else None
+        if below or not path:
+            return await self._run((below or page).id, request, signed, path=ids) if below else None
+        above = self.pages.find("list", path.rpartition("/")[0])
+        if above is None:
+            return None
+        *place, id = ids
+        # Lists show the newest first, and ``after`` what is older than a row.
+        query = (
+            {"after": str(int(id) + 1), "limit": "1"} if re.fullmatch("[0-9]{1,15}", id) else {"limit": "1"}
+        )
+        found = await self._run(above.id, request, signed, path=place, query=query)
+        if not found.ok:
+            return found
+        rows = [each for each in found.data if str(each["id"]) == id]
+        if not rows:
+            raise HTTPException(404)
+        return replace(found, body={"data": rows[0]})
 
     async def _form(
         self,
@@ -180,12 +210,18 @@ class Desk:
         ids: tuple[str, ...],
         item: Result | None,
         given: Mapping[str, Any],
+        sent: forms.Sent | None = None,
         refused: Result | None = None,
     ) -> Response:
+        """The form, as it was ``sent`` and ``refused``. It changes the version that its sender has seen."""
         faults = refused.faults if refused else {}
         fields = forms.filled(await self._with_choices(page.fields, request, signed), given, faults)
         data = item.data if item and item.ok else {}
-        if refused and refused.status == 412:
+        etag = item.etag if item and item.ok else ""
+        stale = refused is not None and refused.status == 412
+        if sent and not stale:
+            etag = forms.one(sent, "_etag")
+        if stale:
             fields = [_beside(each, data) for each in fields]
         named = {each.name for each in fields}
         elsewhere = [text for name, text in faults.items() if name.partition(".")[0] not in named]
@@ -199,11 +235,12 @@ class Desk:
             ids=ids,
             item=data,
             title=showing.title(self._one(page), data) if data else "",
+            facts=self._facts(page, data),
             back=self._back(page, ids),
             fields=fields,
             key=secrets.token_hex(16),
-            etag=item.etag if item and item.ok else "",
-            message=refused.message if refused else "",
+            etag=etag,
+            message=_said(page, refused) if refused else "",
             elsewhere=elsewhere,
             possible=[each for each in self._others(page) if possible(each, data)]
             if refused and page.kind == "verb"
@@ -217,8 +254,17 @@ class Desk:
         return [each for each in self.pages.actions(below.path) if each is not page] if below else []
 
     def _one(self, page: Page) -> str:
-        below = self._item_page(page)
-        return (below or page).names[1]
+        """What the object is called that a form is about."""
+        path = page.path[: page.path.rfind("}") + 1]
+        found = self.pages.find("item", path) or self.pages.find("list", path.rpartition("/")[0])
+        return (found or page).names[1]
+
+    def _facts(self, page: Page, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What is known of an object that has no page of its own, from its list."""
+        path = page.path[: page.path.rfind("}")]
+        above = self.pages.find("list", path.rpartition("/")[0])
+        own = page.kind == "create" or self._item_page(page)
+        return {} if own or above is None else {name: data.get(name) for name in above.columns}
 
     def _item_page(self, page: Page) -> Page | None:
         """The page of the object that a form changes."""
@@ -308,6 +354,16 @@ def _headers(page: Page, sent: forms.Sent) -> dict[str, str]:
         return {"Idempotency-Key": forms.one(sent, "_key")}
     etag = forms.one(sent, "_etag")
     return {"If-Match": etag} if etag else {}
+
+
+def _said(page: Page, refused: Result) -> str:
+    """Why a form was refused, with its fields called as they are there."""
+    if "Idempotency-Key was used" in refused.message:
+        return "This form was sent before with something else in it; open it anew to send it once more."
+    labels = {each.name: each.label for each in page.fields if "_" in each.name or each.name == "url"}
+    return re.sub(
+        r"\w+", lambda word: f"“{labels[word[0]]}”" if word[0] in labels else word[0], refused.message
+    )
 
 
 def _beside(field: Field, item: Mapping[str, Any]) -> Field:

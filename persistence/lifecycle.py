@@ -39,8 +39,8 @@ FIRST = {"service": "active", "invoice": "unpaid", "ticket": "open"}
 
 def refuse(noun: str, verbs: dict[str, Verb], verb: str, state: str) -> Conflict:
     """The Conflict that says why ``verb`` cannot start from ``state``, and what can."""
-    names = [name.partition("_as_")[0] for name, each in verbs.items() if state in each.start]
-    allowed = " or ".join(dict.fromkeys(names)) or "nothing"
+    names = [name.replace("_", " ") for name, each in verbs.items() if state in each.start]
+    allowed = " or ".join(names) or "nothing"
     return Conflict(
         f"The {noun} is {state.replace('_', ' ')}, so it cannot be {verbs[verb].past}; "
         f"allowed from this state: {allowed}."

@@ -45,6 +45,14 @@ class Box:
         """Whether a text is sealed with the key that seals now."""
         return sealed.startswith(self._prefix)
 
+    def opens(self, sealed: str, context: str) -> bool:
+        """Whether a text can be opened here."""
+        try:
+            self.open(sealed, context)
+        except Unsealable:
+            return False
+        return True
+
     def seal(self, plain: str, context: str) -> str:
         """The sealed text, which opens with the same context only; sealing twice gives two texts."""
         nonce = os.urandom(NONCE_BYTES)

@@ -4,10 +4,21 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, String, Text, bindparam, delete, func, select, update
+from sqlalchemy import BigInteger, Boolean, String, Text, bindparam, func, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence.database import Base, Connection, Instant, Key, Row, change, exists, inserting, one_by_id
+from persistence.database import (
+    Base,
+    Connection,
+    Instant,
+    Key,
+    Row,
+    change,
+    exists,
+    inserting,
+    one_by_id,
+    remove,
+)
 from persistence.errors import Conflict, Duplicate
 from persistence.listing import Listing, Page, Tallied
 
@@ -43,8 +54,6 @@ LIST = Listing(select(TABLE), TABLE.c.id, tallied=[Tallied("webhooks")])
 
 INSERT = inserting(Webhook, "url", "events", "active", "secret", "created_at", "version")
 
-DELETE = delete(Webhook).where(TABLE.c.id == KEY).returning(TABLE.c.id)
-
 # A secret is sealed for the row that it stands in, so its row comes first.
 MOST = 100
 """Each event costs a row for each webhook, so a crowd of them would slow every change."""
@@ -67,12 +76,14 @@ ROTATE = (
 )
 
 WORKS = (
-    update(Webhook).values(failing_since=None).where(TABLE.c.id == KEY, TABLE.c.failing_since.is_not(None))
+    update(Webhook)
+    .values(failing_since=None, version=TABLE.c.version + 1)
+    .where(TABLE.c.id == KEY, TABLE.c.failing_since.is_not(None))
 )
 
 FAILS = (
     update(Webhook)
-    .values(failing_since=bindparam("since", type_=Instant))
+    .values(failing_since=bindparam("since", type_=Instant), version=TABLE.c.version + 1)
     .where(TABLE.c.id == KEY, TABLE.c.failing_since.is_(None))
 )
 
@@ -173,16 +184,17 @@ def _taken() -> Conflict:
     return Conflict("The url has a webhook already.")
 
 
-async def remove(db: Connection, id: int) -> None:
-    """Delete a webhook and the log of its deliveries. Raises NotFound."""
-    await exists(db, DELETE, "webhook", key=id)
+async def delete(db: Connection, id: int, versions: Collection[int] | None = None) -> None:
+    """Delete a webhook and the log of its deliveries, if it is in one of ``versions``.
+
+    Raises NotFound, PreconditionFailed.
+    """
+    await remove(db, Webhook, "webhook", id, versions)
 
 
 async def rotate(db: Connection, webhook: Row, sealed: str, overlap: timedelta, now: datetime) -> Row:
     """Put a new secret in place; the old one is good for ``overlap``. Raises Conflict."""
-    # That of the demo data has none yet.
-    kept = bool(overlap and webhook.secret)
-    old = {"old": webhook.secret, "until": now + overlap} if kept else {"old": None, "until": None}
+    old = {"old": webhook.secret, "until": now + overlap} if overlap else {"old": None, "until": None}
     rotated = await db.one(ROTATE, key=webhook.id, sealed=sealed, current=webhook.secret, **old)
     if rotated is None:
         raise Conflict("The secret was rotated by somebody else just now; look at the webhook again.")

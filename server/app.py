@@ -156,12 +156,17 @@ def assemble(
     )
 
 
+PREFLIGHT = {"origin", "access-control-request-method"}
+"""What makes an OPTIONS a preflight."""
+
+
 class CrossOrigin(CORSMiddleware):
     """CORS whose preflight answers have the headers of all others; a refused one is any other OPTIONS."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = scope["type"] == "http" and scope["method"] == "OPTIONS"
-        if asked and super().preflight_response(Headers(scope=scope)).status_code != 200:
+        headers = Headers(scope=scope)
+        asked = scope["type"] == "http" and scope["method"] == "OPTIONS" and set(headers) >= PREFLIGHT
+        if asked and super().preflight_response(headers).status_code != 200:
             await self.app(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
@@ -171,6 +176,24 @@ class CrossOrigin(CORSMiddleware):
         response.headers["X-Request-Id"] = request_id(request_headers.raw)
         response.headers.update({name.decode(): value.decode() for name, value in SAFETY})
         return response
+
+
+def cross_origin(app: ASGIApp, origins: Sequence[str], document: contract.Document) -> CrossOrigin:
+    """The app for pages of these origins too, which may send and read the headers of the contract."""
+    return CrossOrigin(
+        app,
+        allow_origins=origins,
+        allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
+        allow_headers=[
+            "Authorization",
+            "Content-Type",
+            "Idempotency-Key",
+            "If-Match",
+            "If-None-Match",
+            "X-Request-Id",
+        ],
+        expose_headers=contract.header_names(document),
+    )
 
 
 def create(settings: Settings | None = None) -> ASGIApp:
@@ -206,20 +229,5 @@ def create(settings: Settings | None = None) -> ASGIApp:
     )
     front = Front(edge, dead={OPERATOR_HASH} if settings.production else ())
     if settings.cors_origins:
-        front.api = CrossOrigin(
-            front.api,
-            allow_origins=settings.cors_origins,
-            allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Request-Id"],
-            expose_headers=[
-                "ETag",
-                "Link",
-                "RateLimit",
-                "RateLimit-Policy",
-                "Retry-After",
-                "X-RateLimit-Limit",
-                "X-RateLimit-Remaining",
-                "X-Request-Id",
-            ],
-        )
+        front.api = cross_origin(front.api, settings.cors_origins, document)
     return Probes(front, health)

@@ -424,5 +424,6 @@ async def _report(settings: Settings) -> int:
         advice = f": {each.advice}" if each.advice else ""
         print(f"{each.level:7} {each.subject:11} {each.text}{advice}", flush=True)
     faults, advices = levels.count("fault"), levels.count("advice")
-    print(f"{faults} faults, {advices} pieces of advice" if faults or advices else "all is well")
+    found = [f"{faults} fault{'s' * (faults != 1)}", f"{advices} piece{'s' * (advices != 1)} of advice"]
+    print(", ".join(found) if faults or advices else "all is well")
     return faults

@@ -46,6 +46,8 @@ class TestCreateClient:
             {"password": "seven77"},
             {"email": "no address"},
             {"email": "a@b@c"},
+            {"email": "a\r\nBcc:b@example.com"},
+            {"email": "a@b.example\n"},
             {"country": "USA"},
             {"country": "840"},
             {"first_name": ""},

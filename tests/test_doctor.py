@@ -185,4 +185,4 @@ class TestCommand:
         assert "ok      migrations  none are pending" in result.stdout
         broken = command(tmp_path, "doctor", redis_url="redis://127.0.0.1:1")
         assert broken.returncode == 1
-        assert "fault   redis " in broken.stdout and "1 faults" in broken.stdout
+        assert "fault   redis " in broken.stdout and "1 fault, " in broken.stdout

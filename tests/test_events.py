@@ -499,7 +499,7 @@ class TestOrder:
 
             async def delete() -> None:
                 async with database.transaction() as db:
-                    await endpoints.remove(db, made[0].id)
+                    await endpoints.delete(db, made[0].id)
                     deleted.set()
                     await asyncio.sleep(0.2)
 
@@ -535,7 +535,7 @@ class TestOrder:
 
             async def delete() -> None:
                 async with database.transaction() as db:
-                    await endpoints.remove(db, made.id)
+                    await endpoints.delete(db, made.id)
                     deleted.set()
                     await asyncio.sleep(0.2)
 

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from handlers.dialects import ClientDialect
+from openapi import contract
 from persistence import departments, migrations
 from persistence.database import Database
 from persistence.departments import Department
@@ -19,7 +20,7 @@ from persistence.engines import connect
 from persistence.errors import Unavailable
 from persistence.tickets import TicketReply
 from server import logs
-from server.app import CrossOrigin
+from server.app import cross_origin
 from server.edge import Edge
 from server.transport import call_of
 from tests import making
@@ -158,7 +159,7 @@ class TestCrossOrigin:
         ("origin", "status"), [("https://panel.example", 200), ("https://evil.example", 405)]
     )
     def test_preflights_look_like_every_answer(self, server: Running, origin: str, status: int) -> None:
-        app = CrossOrigin(server.edge, allow_origins=["https://panel.example"], allow_methods=["POST"])
+        app = cross_origin(server.edge, ["https://panel.example"], contract.bundle())
 
         async def ask() -> httpx.Response:
             async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as http:
@@ -170,3 +171,48 @@ class TestCrossOrigin:
         assert response.headers["X-Request-Id"]
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         assert ("access-control-allow-origin" in response.headers) == (status == 200)
+
+    @pytest.mark.parametrize("path", ["/api/v1/tickets", "/api/v1/docs", "/api/v1/nowhere"])
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {},
+            {"Origin": "https://panel.example"},
+            {"Origin": "https://evil.example"},
+            {"Access-Control-Request-Method": "POST"},
+        ],
+    )
+    def test_an_options_that_is_no_preflight_is_any_other_call(
+        self, server: Running, path: str, headers: dict[str, str]
+    ) -> None:
+        app = cross_origin(server.edge, ["https://panel.example"], contract.bundle())
+
+        async def ask() -> httpx.Response:
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as http:
+                return await http.options(path, headers=headers)
+
+        response = asyncio.run(ask())
+        assert response.status_code == (404 if path.endswith("nowhere") else 405)
+        assert response.headers["X-Request-Id"] and response.json()["error"]
+
+    def test_a_page_of_another_origin_may_send_and_read_what_the_contract_names(
+        self, server: Running
+    ) -> None:
+        app = cross_origin(server.edge, ["https://panel.example"], contract.bundle())
+        preflight = {
+            "Origin": "https://panel.example",
+            "Access-Control-Request-Method": "GET",
+            "Access-Control-Request-Headers": "if-none-match, if-match, idempotency-key",
+        }
+
+        async def ask() -> tuple[int, httpx.Response]:
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as http:
+                asked = await http.options("/api/v1/services", headers=preflight)
+                return asked.status_code, await http.get(
+                    "/api/v1/status", headers={"Origin": preflight["Origin"]}
+                )
+
+        status, answer = asyncio.run(ask())
+        assert status == 200
+        exposed = set(answer.headers["access-control-expose-headers"].split(", "))
+        assert exposed >= {"ETag", "Idempotent-Replayed", "Link", "Retry-After", "X-Request-Id"}

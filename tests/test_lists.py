@@ -253,7 +253,7 @@ class Walk:
         await webhooks.create(db, url=url, events=["invoice.paid"], active=True, now=NOW)
 
     async def unhook(self, db: Connection) -> None:
-        await webhooks.remove(db, await self.some(db, webhooks.TABLE))
+        await webhooks.delete(db, await self.some(db, webhooks.TABLE))
 
     async def send(self, db: Connection) -> None:
         token = self.unique()

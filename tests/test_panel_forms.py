@@ -227,10 +227,23 @@ class TestSecrets:
         assert tested.status_code == 303
         delivery = admin.get(f"/webhooks/{id}/deliveries").json()["data"][0]
         assert (delivery["event"], delivery["test"]) == ("ticket.opened", True)
+        listed = text(operator.get(f"/admin/webhooks/{id}/deliveries"))
+        assert delivery["message_id"] in listed and "none yet" in listed
         sent = operator.send(f"/admin/webhooks/{id}/deliveries/{delivery['id']}/resend")
         assert sent.headers["Location"].endswith("done=resend_delivery")
         recovered = operator.send(f"/admin/webhooks/{id}/recover", since="2034-01-01T00:00")
         assert recovered.status_code == 303
+
+    def test_every_attempt_of_a_delivery_is_shown(self, operator: Browser, admin: Api) -> None:
+        rows = [
+            each for each in admin.get("/webhooks/1/deliveries").json()["data"] if len(each["attempts"]) > 1
+        ]
+        assert rows
+        page = operator.get("/admin/webhooks/1/deliveries")
+        for row in rows:
+            for each in row["attempts"]:
+                assert f"{each['status'] or each['error']} ({each['ms']} ms)" in text(page)
+                assert not each["answer"] or each["answer"] in text(page)
 
 
 class TestChange:
@@ -269,6 +282,77 @@ class TestChange:
         after = admin.get(f"/products/{id}").json()["data"]
         assert (after["name"], after["prices"]["monthly"]) == ("Mine", "1.00")
 
+    def test_a_mistake_in_a_form_that_is_old_does_not_make_it_new(
+        self, operator: Browser, admin: Api
+    ) -> None:
+        id = making.client(admin)
+        path = f"/admin/clients/{id}/edit"
+        form = Form(operator.get(path).text, path)
+        admin.put(f"/clients/{id}", {"first_name": "Theirs"})
+        wrong = operator.send_form(form, path, {"city": "Bern", "email": "nobody"})
+        assert wrong.status_code == 400
+        corrected = {"email": f"{token_hex(6)}@example.com"}
+        refused = operator.send_form(Form(wrong.text, path), path, corrected)
+        assert refused.status_code == 412
+        assert "It is now: Theirs" in text(refused)
+        assert admin.get(f"/clients/{id}").json()["data"]["first_name"] == "Theirs"
+
+    @pytest.mark.parametrize(
+        ("path", "name"),
+        [
+            ("/admin/invoices/new", "client_id"),
+            ("/admin/settings/edit", "rate_limit_client"),
+            ("/admin/products/new", "prices"),
+            ("/admin/departments/new", "items"),
+        ],
+    )
+    def test_more_lines_of_what_has_none_are_refused(self, operator: Browser, path: str, name: str) -> None:
+        form = Form(operator.get(path).text, path)
+        form.values["_more"] = [name]
+        assert operator.send_form(form, path, {}).status_code == 400
+
+    def test_what_has_no_page_of_its_own_is_named_before_it_ends(self, operator: Browser, admin: Api) -> None:
+        token, key = making.token(admin), making.api_key(admin, name="Night shift")
+        making.token(admin)
+        page = operator.get(f"/admin/clients/42/tokens/{token}/delete")
+        assert heading(page) == f"Revoke API token {token}"
+        assert re.search(r"Beginning cbt_\w{4}", text(page))
+        page = operator.get(f"/admin/api-keys/{key}/delete")
+        assert heading(page) == f"Revoke API key {key}: Night shift"
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/api-keys/999999/delete",
+            "/api-keys/x/delete",
+            "/clients/42/tokens/999999/delete",
+            "/clients/43/tokens/1/delete",
+            "/clients/999999/tokens/1/delete",
+            "/clients/999999/tokens/new",
+            "/webhooks/1/deliveries/999999/resend",
+            "/webhooks/999999/deliveries/1/resend",
+        ],
+    )
+    def test_a_form_about_what_is_not_there_is_no_form(self, operator: Browser, path: str) -> None:
+        page = operator.get(f"/admin{path}")
+        assert page.status_code == 404
+        assert "<form" not in page.text.partition("<main")[2]
+
+    def test_a_refusal_calls_the_fields_as_the_form_does(self, operator: Browser, admin: Api) -> None:
+        past = operator.send("/admin/clients/42/tokens/new", expires_at="2020-01-01T00:00:00")
+        assert past.status_code == 409
+        assert "“Expires (UTC)” has passed already" in text(past)
+        taken = admin.get(f"/webhooks/{making.webhook(admin)}").json()["data"]["url"]
+        refused = operator.send("/admin/webhooks/new", url=taken, events=["invoice.paid"])
+        assert "The “URL” has a webhook already." in text(refused)
+
+    def test_a_form_that_is_sent_again_with_something_else_is_told_so(self, operator: Browser) -> None:
+        path = "/admin/departments/new"
+        form = Form(operator.get(path).text, path)
+        assert operator.send_form(form, path, {"name": "One"}).status_code == 303
+        again = operator.send_form(form, path, {"name": "Another"})
+        assert "open it anew" in text(again) and "Idempotency" not in text(again)
+
     def test_a_version_that_is_old_is_not_deleted(self, operator: Browser, admin: Api) -> None:
         id = making.announcement(admin)
         path = f"/admin/announcements/{id}/delete"
@@ -276,7 +360,8 @@ class TestChange:
         admin.put(f"/announcements/{id}", {"title": "Theirs"})
         refused = operator.send_form(form, path, {})
         assert refused.status_code == 412
-        assert "Theirs" in refused.text
+        assert "Theirs" in refused.text and "nothing was deleted" in text(refused)
+        assert "filled in" not in text(refused)
         gone = operator.send_form(Form(refused.text, path), path, {})
         assert gone.headers["Location"] == "/admin/announcements?done=delete_announcement"
         assert admin.get(f"/announcements/{id}").status_code == 404

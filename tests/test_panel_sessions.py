@@ -178,7 +178,11 @@ class TestSessions:
         assert "Max-Age=0" in response.headers["Set-Cookie"]
         # The browser still has it, or somebody who has copied it.
         assert browser.get("/admin").status_code == 303
-        assert browser.send_form(form, "/admin/sign-out", {}).headers["Location"].endswith("next=/admin")
+        assert (
+            browser.send_form(form, "/admin/sign-out", {})
+            .headers["Location"]
+            .endswith("next=/admin&ended=yes")
+        )
 
     def test_signing_out_needs_the_sessions_token(self, browser: Browser, name: str) -> None:
         browser.sign_in(name, PASSWORD)

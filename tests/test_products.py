@@ -50,6 +50,30 @@ class TestProducts:
 
 
 class TestServers:
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            *[("ip_address", each) for each in ("192.0.2.1", "2001:db8::1", "::", "1:2:3:4:5:6:7:8")],
+            *[("hostname", each) for each in ("web-1", "a.example.net", "x" * 63)],
+        ],
+    )
+    def test_an_address_and_a_name_are_taken(self, admin: Api, name: str, value: str) -> None:
+        id = making.server(admin, **{name: value})
+        assert admin.get(f"/servers/{id}").json()["data"][name] == value
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            *[("ip_address", each) for each in ("aaaa", ":::::", "999.1.1.1", "...", "1.2.3", "1::2::3")],
+            *[("hostname", each) for each in ("a..b", "a-", ".a", "x" * 64, "ü.example.net")],
+        ],
+    )
+    def test_what_is_none_is_refused_by_name(self, admin: Api, name: str, value: str) -> None:
+        body = {"name": "x", "hostname": "x", "ip_address": "192.0.2.1", "kind": "x", "capacity": 1}
+        refused = admin.post("/servers", body | {name: value})
+        assert refused.status_code == 400
+        assert [each["pointer"] for each in refused.json()["error"]["details"]] == [f"/{name}"]
+
     def test_places_are_taken_freed_and_never_oversold(self, admin: Api) -> None:
         product = making.product(admin)
         kind = admin.get(f"/products/{product}").json()["data"]["kind"]

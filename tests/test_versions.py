@@ -20,7 +20,11 @@ ITEMS = {
     for each in contract.operations(DOCUMENT)
     if each.method == "get" and "304" in each.spec["responses"] and not each.public
 }
-CHANGES = {each.path: each for each in contract.operations(DOCUMENT) if each.method == "put"}
+CHANGES = [
+    each
+    for each in contract.operations(DOCUMENT)
+    if each.method == "put" or (each.method == "delete" and each.path in ITEMS)
+]
 NEW: dict[str, Any] = {
     "/clients/{id}": ({"city": "Bern"}, making.client),
     "/products/{id}": ({"description": "New"}, making.product),
@@ -29,6 +33,7 @@ NEW: dict[str, Any] = {
     "/domains/{id}": ({"status": "expired"}, making.domain),
     "/knowledgebase/{id}": ({"content": "New"}, making.article),
     "/announcements/{id}": ({"content": "New"}, making.announcement),
+    "/webhooks/{id}": ({"active": False}, making.webhook),
 }
 
 
@@ -46,8 +51,8 @@ class TestTheContract:
         assert single | {"/profile", "/settings"} == ITEMS
 
     def test_every_change_may_be_bound_to_one(self) -> None:
-        assert len(CHANGES) >= 7
-        for each in CHANGES.values():
+        assert len(CHANGES) >= 12
+        for each in CHANGES:
             names = [contract.deref(DOCUMENT, one)["name"] for one in each.spec["parameters"]]
             assert "If-Match" in names and "412" in each.spec["responses"], each.id
 
@@ -149,6 +154,20 @@ class TestIfMatch:
         making.invoice(admin, client_id=id)
         assert admin.request("DELETE", f"/clients/{id}", headers=headers).status_code == 412
         assert admin.request("DELETE", f"/clients/{id}", headers={"If-Match": new}).status_code == 409
+
+    @pytest.mark.parametrize(
+        "path", [each.path for each in CHANGES if each.method == "delete" and each.path != "/clients/{id}"]
+    )
+    def test_a_delete_of_anything_else_too(self, admin: Api, path: str) -> None:
+        body, make = NEW[path]
+        where = path.replace("{id}", str(make(admin)))
+        old = tag(admin.get(where))
+        new = tag(admin.put(where, body))
+        refused = admin.request("DELETE", where, headers={"If-Match": old})
+        assert refused.status_code == 412
+        assert admin.get(where).status_code == 200
+        assert admin.request("DELETE", where, headers={"If-Match": new}).status_code == 200
+        assert admin.get(where).status_code == 404
 
     @pytest.mark.parametrize("path", list(NEW))
     def test_of_ten_changes_of_one_version_one_is_done(self, server: Running, admin: Api, path: str) -> None:

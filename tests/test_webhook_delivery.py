@@ -471,7 +471,7 @@ class TestCrashes:
             async with session(private=True) as http:
                 await worker.round(http)
                 async with office.database.transaction() as db:
-                    await webhooks.remove(db, id)
+                    await webhooks.delete(db, id)
                 await _landed(worker)
                 await worker.round(http)
             assert worker.results == []

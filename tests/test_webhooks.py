@@ -375,6 +375,15 @@ class TestChanging:
         assert changed.headers["ETag"] != tag
         assert admin.request("GET", path, headers={"If-None-Match": tag}).status_code == 200
 
+    def test_that_it_fails_or_works_again_is_a_new_version(self, admin: Api, server: Running) -> None:
+        id = making.webhook(admin)
+        tags = [admin.get(f"/webhooks/{id}").headers["ETag"]]
+        for keep in (lambda db: endpoints.fails(db, id, NOW), lambda db: endpoints.works(db, id)):
+            for _ in range(2):
+                server.inside(keep, write=True)
+            tags.append(admin.get(f"/webhooks/{id}").headers["ETag"])
+        assert tags == ['"1"', '"2"', '"3"']
+
     def test_only_the_version_that_is_named_is_changed(self, admin: Api) -> None:
         made = admin.post("/webhooks", {"url": unused(), "events": EVENTS})
         path, tag = f"/webhooks/{data(made)['id']}", made.headers["ETag"]
@@ -427,6 +436,18 @@ class TestRotating:
         rotated = data(admin.post(f"/webhooks/{made['id']}/rotate-secret", {"overlap_hours": 0}))
         assert rotated["old_secret_until"] is None
         assert kept(server, made["id"]).old_secret is None
+
+    def test_an_old_secret_that_nobody_can_open_any_more_is_left_behind(
+        self, admin: Api, server: Running
+    ) -> None:
+        made = add(admin)
+        lost = type(BOX)("another secret key of 32 characters").seal(made["secret"], f"webhook:{made['id']}")
+        server.inside(lambda db: endpoints.seal(db, made["id"], lost), write=True)
+        rotated = data(admin.post(f"/webhooks/{made['id']}/rotate-secret"))
+        assert rotated["old_secret_until"] is None
+        row = kept(server, made["id"])
+        assert row.old_secret is None
+        assert BOX.open(row.secret, f"webhook:{made['id']}") == rotated["secret"]
 
     @pytest.mark.parametrize("hours", [-1, 169, "24", 1.5, True, None])
     def test_other_overlaps_are_400(self, admin: Api, hours: Any) -> None:
