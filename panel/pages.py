@@ -183,24 +183,23 @@ class Desk:
         One that has no page is looked for in its list. Raises HTTPException where that does not have it.
         """
         path = page.path[: page.path.rfind("}") + 1]
-        below = self.pages.find("item", path) if path or page.kind != "create" else None
-        if below or not path:
-            return await self._run((below or page).id, request, signed, path=ids) if below else None
+        below = self._item_page(page) or self.pages.find("item", path)
+        if below:
+            return await self._run(below.id, request, signed, path=ids)
         above = self.pages.find("list", path.rpartition("/")[0])
         if above is None:
             return None
         *place, id = ids
+        if not re.fullmatch("[0-9]{1,15}", id):
+            raise HTTPException(404)
         # Lists show the newest first, and ``after`` what is older than a row.
-        query = (
-            {"after": str(int(id) + 1), "limit": "1"} if re.fullmatch("[0-9]{1,15}", id) else {"limit": "1"}
-        )
+        query = {"after": str(int(id) + 1), "limit": "1"}
         found = await self._run(above.id, request, signed, path=place, query=query)
         if not found.ok:
             return found
-        rows = [each for each in found.data if str(each["id"]) == id]
-        if not rows:
+        if [str(each["id"]) for each in found.data] != [id]:
             raise HTTPException(404)
-        return replace(found, body={"data": rows[0]})
+        return replace(found, body={"data": found.data[0]})
 
     async def _form(
         self,
@@ -256,8 +255,8 @@ class Desk:
     def _one(self, page: Page) -> str:
         """What the object is called that a form is about."""
         path = page.path[: page.path.rfind("}") + 1]
-        found = self.pages.find("item", path) or self.pages.find("list", path.rpartition("/")[0])
-        return (found or page).names[1]
+        found = self._item_page(page) or self.pages.find("item", path)
+        return (found or self.pages.find("list", path.rpartition("/")[0]) or page).names[1]
 
     def _facts(self, page: Page, data: Mapping[str, Any]) -> Mapping[str, Any]:
         """What is known of an object that has no page of its own, from its list."""

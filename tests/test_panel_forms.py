@@ -369,6 +369,10 @@ class TestChange:
     def test_limits_and_currency(self, operator: Browser, admin: Api) -> None:
         before = admin.get("/settings").json()["data"]
         try:
+            form = Form(operator.get("/admin/settings/edit").text, "/admin/settings/edit")
+            assert form.values["default_currency"] == before["default_currency"]
+            assert form.values["rate_limit_client"] == str(before["rate_limit_client"])
+            assert form.values["_etag"] == admin.get("/settings").headers["ETag"]
             response = operator.send("/admin/settings/edit", default_currency="CHF")
             assert response.headers["Location"] == "/admin/settings?done=update_settings"
             assert admin.get("/settings").json()["data"] == before | {"default_currency": "CHF"}
