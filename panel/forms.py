@@ -36,6 +36,7 @@ LABELS = {
     "event_id": "Event ID",
     "next_attempt_at": "Next attempt",
     "uid": "Message ID",
+    "message_id": "Message ID",
     "items": "Lines",
     "url": "URL",
     "ip_address": "IP address",

@@ -40,8 +40,8 @@ COLUMNS = {
     "list_announcements": ("id", "title", "published_at"),
     "list_webhooks": ("id", "url", "events", "active", "disabled_reason"),
     "list_deliveries": (
-        *("id", "event", "event_id", "message_id", "status", "test", "created_at", "next_attempt_at"),
-        "attempts",
+        *("id", "event", "event_id", "status", "test", "created_at", "attempts", "next_attempt_at"),
+        "message_id",
     ),
     "list_events": ("id", "event", "timestamp", "uid"),
 }
