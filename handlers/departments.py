@@ -16,17 +16,11 @@ VIEWS = Views(client=_view, admin=_view)
 
 
 async def list_departments(
-    user: Caller,
-    db: Connection,
-    page: int = 1,
-    limit: int = 20,
-    after: int | None = None,
-    status: str | None = None,
+    user: Caller, db: Connection, page: int = 1, limit: int = 20, after: int | None = None
 ) -> Answer:
-    """All active departments; to an operator in pages, and the inactive ones too."""
-    state = status or "active"
-    found = await departments.page(db, state, page=page, limit=user.dialect.whole(limit), after=after)
-    return user.dialect.complete(VIEWS, found, "/departments", status=status)
+    """All active departments, to an operator in pages."""
+    found = await departments.page(db, page=page, limit=user.dialect.whole(limit), after=after)
+    return user.dialect.complete(VIEWS, found, "/departments")
 
 
 async def get_department(id: int, user: Caller, db: Connection) -> Answer:

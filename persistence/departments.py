@@ -31,17 +31,14 @@ ADDRESSABLE = TABLE.c.status == "active"
 LIST = Listing(
     select(TABLE),
     TABLE.c.id,
-    tallied=[
-        Tallied("departments", active=TALLY.c.word == "active", inactive=TALLY.c.word == "inactive"),
-    ],
+    tallied=[Tallied("departments", active=TALLY.c.word == "active")],
     active=ADDRESSABLE,
-    inactive=TABLE.c.status == "inactive",
 )
 
 
-async def page(db: Connection, status: str, *, page: int, limit: int, after: int | None) -> Page:
-    """A page of the departments in a state, newest first."""
-    return await LIST.page(db, page=page, limit=limit, after=after, **{status: True})
+async def page(db: Connection, *, page: int, limit: int, after: int | None) -> Page:
+    """A page of the active departments, newest first."""
+    return await LIST.page(db, page=page, limit=limit, after=after, active=True)
 
 
 async def get(db: Connection, id: int) -> Row:

@@ -14,16 +14,6 @@ class TestListDepartments:
         assert 4 not in {row["id"] for row in mine["data"]}
         assert mine["count"] == theirs["meta"]["total"] == len(mine["data"])
 
-    def test_the_operator_may_ask_for_the_inactive_ones(self, client: Api, admin: Api) -> None:
-        gone = admin.post("/departments", {"name": "Fax", "status": "inactive"}).json()["data"]["id"]
-        found = admin.get("/departments", status="inactive").json()
-        assert {4, gone} <= {row["id"] for row in found["data"]}
-        assert found["meta"]["total"] == len(found["data"])
-        active = admin.get("/departments").json()
-        assert admin.get("/departments", status="active").json() == active
-        assert not {row["id"] for row in found["data"]} & {row["id"] for row in active["data"]}
-        assert client.get("/departments", status="inactive").status_code == 400
-
 
 class TestGetDepartment:
     def test_an_inactive_one_is_read_by_its_id(self, admin: Api) -> None:
