@@ -97,6 +97,16 @@ class Page:
         return self.path + {"create": "/new", "update": "/edit", "delete": "/delete"}.get(self.kind, "")
 
     @property
+    def object_path(self) -> str:
+        """The contract's path of the object that it is about: up to the last id, empty where it has none."""
+        return self.path[: self.path.rfind("}") + 1]
+
+    @property
+    def list_path(self) -> str:
+        """The contract's path of the list that this object is in."""
+        return self.object_path.rpartition("/")[0]
+
+    @property
     def names(self) -> tuple[str, str]:
         """What its nouns are called, many and one."""
         title = self.tag.replace("_", " ").capitalize()

@@ -182,11 +182,10 @@ class Desk:
 
         One that has no page is looked for in its list. Raises HTTPException where that does not have it.
         """
-        path = page.path[: page.path.rfind("}") + 1]
-        below = self._item_page(page) or self.pages.find("item", path)
+        below = self._item_page(page) or self.pages.find("item", page.object_path)
         if below:
             return await self._run(below.id, request, signed, path=ids)
-        above = self.pages.find("list", path.rpartition("/")[0])
+        above = self.pages.find("list", page.list_path)
         if above is None:
             return None
         *place, id = ids
@@ -254,20 +253,18 @@ class Desk:
 
     def _one(self, page: Page) -> str:
         """What the object is called that a form is about."""
-        path = page.path[: page.path.rfind("}") + 1]
-        found = self._item_page(page) or self.pages.find("item", path)
-        return (found or self.pages.find("list", path.rpartition("/")[0]) or page).names[1]
+        found = self._item_page(page) or self.pages.find("item", page.object_path)
+        return (found or self.pages.find("list", page.list_path) or page).names[1]
 
     def _facts(self, page: Page, data: Mapping[str, Any]) -> Mapping[str, Any]:
         """What is known of an object that has no page of its own, from its list."""
-        path = page.path[: page.path.rfind("}")]
-        above = self.pages.find("list", path.rpartition("/")[0])
+        above = self.pages.find("list", page.list_path)
         own = page.kind == "create" or self._item_page(page)
         return {} if own or above is None else {name: data.get(name) for name in above.columns}
 
     def _item_page(self, page: Page) -> Page | None:
         """The page of the object that a form changes."""
-        path = page.path[: page.path.rfind("}") + 1] if page.kind == "verb" else page.path
+        path = page.object_path if page.kind == "verb" else page.path
         return self.pages.find("item", path) if page.kind != "create" else None
 
     def _back(self, page: Page, ids: tuple[str, ...]) -> str:
@@ -275,7 +272,7 @@ class Desk:
         below = self._item_page(page)
         if below:
             return below.fill(ids)
-        path = page.path[: page.path.rfind("/{")] if page.kind != "create" else page.path
+        path = page.list_path if page.kind != "create" else page.path
         while path:
             for kind in ("list", "item"):
                 above = self.pages.find(kind, path)
@@ -296,7 +293,7 @@ class Desk:
         return RedirectResponse(f"{where}?done={done}", 303)
 
     def _list_of(self, page: Page, ids: tuple[str, ...]) -> str:
-        above = self.pages.find("list", page.path[: page.path.rfind("/{")])
+        above = self.pages.find("list", page.list_path)
         return above.fill(ids) if above else "/admin"
 
     def _secret(
