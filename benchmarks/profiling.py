@@ -31,6 +31,10 @@ LAYERS: Sequence[tuple[str, str]] = (
 )
 """The layers and what a frame of theirs looks like. A stack falls into the first that a frame of it names."""
 
+CHECKING = ("check the request", "check and serialise the answer")
+AROUND = ("pipeline, the rest", "edge")
+"""The layers in which the framework works for the contract, and for itself."""
+
 WAITING = re.compile(r"(\bWriter\._run|\b_worker) \([^;]*$")
 """Threads that wait for something to do, which py-spy takes for busy."""
 

@@ -17,7 +17,7 @@ from benchmarks.bars import Verdict
 from benchmarks.footprint import Weight
 from benchmarks.growth import Cost
 from benchmarks.inprocess import Own
-from benchmarks.profiling import LAYERS, Profile
+from benchmarks.profiling import AROUND, CHECKING, LAYERS, Profile
 from benchmarks.store import TITLES, Backend
 from benchmarks.throughput import HELLO, NO_IO, NO_IO_STOCK, Sample, Samples, middle, ratio
 from benchmarks.variants import CLOUDARC, FASTIFY_FOLDER, OURS, PEERS
@@ -324,4 +324,31 @@ def _profile(run: Run) -> str:
         "others as "
         "`database`, in which the rows that are made of them are included.\n\n"
         + table(("", *(f"{request}, {TITLES[backend]}" for backend, request in keys)), rows)
+        + _left(
+            {f"{request}, {TITLES[backend]}": run.profiles[backend][request] for backend, request in keys}
+        )
+    )
+
+
+def _left(profiles: Mapping[str, Profile]) -> str:
+    rows = []
+    for name, each in profiles.items():
+        ours = [sum(each.layers.get(layer, 0) for layer in layers) for layers in (CHECKING, AROUND)]
+        others = {layer: us for layer, us in each.layers.items() if layer not in (*CHECKING, *AROUND)}
+        largest = sorted(others, key=lambda layer: others[layer], reverse=True)[:3]
+        rows.append(
+            (
+                name,
+                *(f"{us:.0f} ({us / each.whole:.0%})" for us in ours),
+                ", ".join(f"{layer} {others[layer]:.0f}" for layer in largest),
+            )
+        )
+    return (
+        "\n### What is left to gain\n\nNo faster judge or serialiser can gain more than what checking costs, "
+        "and no leaner framework more than what the pipeline and the edge cost besides. The rest is the data "
+        "path and the sockets, which every peer on our data layer has, too. What was tried and did not pay "
+        "is in `DECISIONS.md`.\n\n"
+        + table(
+            ("", "checking and serialising, µs", "pipeline and edge, µs", "largest of the rest, µs"), rows
+        )
     )

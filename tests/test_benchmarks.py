@@ -18,7 +18,7 @@ from benchmarks.growth import Cost, fill, pages
 from benchmarks.inprocess import Own
 from benchmarks.load import Failed, Job, generator
 from benchmarks.processes import cpu_seconds, memory, tree
-from benchmarks.profiling import NoProfile, by_layer
+from benchmarks.profiling import LAYERS, NoProfile, Profile, by_layer
 from benchmarks.store import Store
 from benchmarks.throughput import HELLO, NO_IO, NO_IO_STOCK, Sample
 from benchmarks.variants import OURS, write_specs
@@ -227,6 +227,17 @@ class TestProfile:
         ]
         found = by_layer("\n".join(stacks), 4)
         assert found.layers == {"pipeline, the rest": pytest.approx(3), "log line": pytest.approx(1)}
+
+    def test_what_is_left_to_gain_is_told_beside_it(self) -> None:
+        run = whole_run()
+        layers = {"check the request": 5.0, "check and serialise the answer": 15.0, "edge": 10.0}
+        layers |= {"database": 100.0, "send": 40.0, "log line": 20.0, "count (Redis)": 10.0}
+        assert layers.keys() < {name for name, _ in LAYERS}
+        run.profiles["sqlite"] = {each.name: Profile(200.0, layers) for each in (LIST, TICKETS)}
+        _, left = report.document(run, [], "").split("### What is left to gain")
+        row = "| 20 (10%) | 10 (5%) | database 100, send 40, log line 20 |"
+        assert f"| {LIST.name}, SQLite {row}" in left
+        assert f"| {TICKETS.name}, SQLite {row}" in left
 
     def test_no_look_is_no_profile(self) -> None:
         with pytest.raises(NoProfile):
