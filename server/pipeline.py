@@ -118,9 +118,10 @@ class Plan:
         if self.header_parameters:
             given, wrong = parse_headers(headers, self.header_parameters)
             values, faults = values | given, faults + wrong
-        for parameter, text in zip(self.path_parameters, segments, strict=True):
-            values[parameter.name], wrong = parameter.parse(text)
-            faults += wrong
+        if segments:
+            for parameter, text in zip(self.path_parameters, segments, strict=True):
+                values[parameter.name], wrong = parameter.parse(text)
+                faults += wrong
         if not (body or self.bodies or faults):
             return values
         found: list[Found] = []

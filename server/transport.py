@@ -94,17 +94,16 @@ HEADERS = "cloudarc.headers"
 
 def header(scope: Scope, name: bytes) -> list[str]:
     """All values of a header."""
-    # A dozen are asked for with each request, so they are sorted once.
-    by_name: dict[bytes, list[str]] | None = scope.get(HEADERS)
+    # A dozen are asked for with each request, and few of them are there.
+    by_name: dict[bytes, bytes] | None = scope.get(HEADERS)
     if by_name is None:
-        by_name = scope[HEADERS] = {}
-        for key, value in scope["headers"]:
-            text = value.decode("latin-1")
-            if key in by_name:
-                by_name[key].append(text)
-            else:
-                by_name[key] = [text]
-    return by_name.get(name, [])
+        by_name = scope[HEADERS] = dict(scope["headers"])
+    value = by_name.get(name)
+    if value is None:
+        return []
+    if len(by_name) == len(scope["headers"]):
+        return [value.decode("latin-1")]
+    return [each.decode("latin-1") for key, each in scope["headers"] if key == name]
 
 
 async def send_reply(send: Send, reply: Reply) -> None:
