@@ -118,6 +118,7 @@ class Plan:
         if self.header_parameters:
             given, wrong = parse_headers(headers, self.header_parameters)
             values, faults = values | given, faults + wrong
+        # Where there are none, to zip them strictly would cost as much as all the rest of this.
         if segments:
             for parameter, text in zip(self.path_parameters, segments, strict=True):
                 values[parameter.name], wrong = parameter.parse(text)
