@@ -4,7 +4,17 @@ from datetime import datetime
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import AdminDialect, Answer, Body, ClientDialect, Views, deleted, instant, versions
+from handlers.dialects import (
+    AdminDialect,
+    Answer,
+    Body,
+    ClientDialect,
+    Views,
+    deleted,
+    excerpt,
+    instant,
+    versions,
+)
 from persistence import announcements
 from persistence.database import Connection, Row
 from persistence.listing import Page
@@ -30,7 +40,15 @@ def _admin_view(row: Row) -> Body:
     }
 
 
-VIEWS = Views(client=_client_view, admin=_admin_view)
+def _client_row(row: Row) -> Body:
+    return _client_view(row) | {"content": excerpt(row.content)}
+
+
+def _admin_row(row: Row) -> Body:
+    return _admin_view(row) | {"content": excerpt(row.content)}
+
+
+VIEWS = Views(client=_client_view, client_row=_client_row, admin=_admin_view, admin_row=_admin_row)
 DELETED = Views(client=deleted, admin=deleted)
 
 
@@ -51,9 +69,10 @@ async def list_announcements(
     return user.dialect.complete(VIEWS, found, "/announcements")
 
 
-async def get_announcement(id: int, user: Caller, db: Connection) -> Answer:
-    """One announcement, also one that is a draft."""
-    return user.dialect.item(VIEWS, await announcements.get(db, id))
+async def get_announcement(id: int, user: Caller, db: Connection, now: datetime) -> Answer:
+    """One announcement; to an operator also one that is not published yet."""
+    published_by = None if user.owner is None else now
+    return user.dialect.item(VIEWS, await announcements.get(db, id, published_by))
 
 
 async def create_announcement(body: dict[str, Any], user: Caller, db: Connection) -> Answer:

@@ -1,5 +1,6 @@
 """The contract and the page that shows it. In neither document."""
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -131,14 +132,14 @@ def _hash(script: str) -> str:
 
 async def show_openapi_json(audience: Audience | None = None, version: Version = "3.0") -> Document:
     """The contract as JSON."""
-    return published("json", audience, version), 200
+    return await asyncio.to_thread(published, "json", audience, version), 200
 
 
 async def show_openapi_yaml(audience: Audience | None = None, version: Version = "3.0") -> Document:
     """The contract as YAML."""
-    return published("yaml", audience, version), 200
+    return await asyncio.to_thread(published, "yaml", audience, version), 200
 
 
 async def show_docs() -> Document:
     """The page for browsers."""
-    return docs_page(), 200
+    return await asyncio.to_thread(docs_page), 200

@@ -16,8 +16,11 @@ View = Callable[..., Body]
 
 BASE_PATH = "/api/v1"
 
-COMPLETE = 10_000
+COMPLETE = 1_000
 """How many rows a client's list without pages has at most, the newest; the contract's maxItems."""
+
+EXCERPT = 5_000
+"""How many characters a list or an event shows of a long text; the contract's maxLength."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +97,13 @@ class ClientDialect(Dialect):
     @classmethod
     def complete(cls, views: Views, page: Page, path: str, **filters: Any) -> Answer:
         view = views.client_row or views.client
-        return {"data": [view(row) for row in page.rows], "count": len(page.rows)}, 200
+        body = {"data": [view(row) for row in page.rows], "count": len(page.rows)}
+        return body, 200, _link(page, path, {})
 
     @classmethod
     def page(cls, views: Views, page: Page, path: str, **filters: Any) -> Answer:
         body, status = cls.complete(views, page, path)[:2]
-        return body | _place(page), status, _link(page, path, filters)
+        return body | _place(page), status, _link(page, path, {**filters, "limit": page.limit})
 
     @classmethod
     def error(cls, status: int, code: str, message: str, details: Sequence[Body] = ()) -> Body:
@@ -132,7 +136,7 @@ class AdminDialect(Dialect):
     def page(cls, views: Views, page: Page, path: str, **filters: Any) -> Answer:
         view = views.admin_row or views.admin
         body = {"status": "success", "data": [view(row) for row in page.rows], "meta": _place(page)}
-        return body, 200, _link(page, path, filters)
+        return body, 200, _link(page, path, {**filters, "limit": page.limit})
 
     @classmethod
     def error(cls, status: int, code: str, message: str, details: Sequence[Body] = ()) -> Body:
@@ -165,6 +169,11 @@ def amount(value: str | int | float | Decimal) -> Decimal:
 def instant(text: str | None) -> datetime | None:
     """The instant that an operator wrote, if any."""
     return datetime.fromisoformat(text) if text else None
+
+
+def excerpt(text: str) -> str:
+    """The beginning of a long text, with an ellipsis where it is cut."""
+    return text if len(text) <= EXCERPT else f"{text[: EXCERPT - 1]}…"
 
 
 def day(value: date) -> str:
@@ -206,7 +215,5 @@ def _link(page: Page, path: str, filters: dict[str, Any]) -> dict[str, str]:
     if not page.more:
         return {}
     given = {name: value for name, value in filters.items() if value is not None}
-    query = f"limit={page.limit}&after={page.rows[-1].id}"
-    if given:
-        query = f"{urlencode(given)}&{query}"
+    query = urlencode({**given, "after": page.rows[-1].id})
     return {"Link": f'<{BASE_PATH}{path}?{query}>; rel="next"'}

@@ -3,7 +3,7 @@
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import Answer, Body, Views, deleted, versions
+from handlers.dialects import Answer, Body, Views, deleted, excerpt, versions
 from persistence import knowledgebase
 from persistence.database import Connection, Row
 
@@ -12,7 +12,11 @@ def _view(row: Row) -> Body:
     return {"id": row.id, "title": row.title, "category": row.category, "content": row.content}
 
 
-VIEWS = Views(client=_view, admin=_view)
+def _row(row: Row) -> Body:
+    return _view(row) | {"content": excerpt(row.content)}
+
+
+VIEWS = Views(client=_view, client_row=_row, admin=_view, admin_row=_row)
 DELETED = Views(client=deleted, admin=deleted)
 
 

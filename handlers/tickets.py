@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import AdminDialect, Answer, Body, ClientDialect, Dialect, Views
+from handlers.dialects import AdminDialect, Answer, Body, ClientDialect, Dialect, Views, excerpt
 from persistence import tickets
 from persistence.database import Connection, Row
 from webhooks import outbox
@@ -36,23 +36,32 @@ def _admin_row(row: Row) -> Body:
     return _row(row, AdminDialect) | {"priority": row.priority}
 
 
-def _told(row: Row) -> Body:
-    """A ticket as an event tells of it."""
-    return _admin_row(row) | {"message": row.message}
+def _event_data(row: Row) -> Body:
+    """A ticket as an event describes it."""
+    return _admin_row(row) | {"message": excerpt(row.message)}
+
+
+def _client_reply(row: Row) -> Body:
+    return _reply(row, ClientDialect)
+
+
+def _admin_reply(row: Row) -> Body:
+    return _reply(row, AdminDialect)
+
+
+def _reply(row: Row, dialect: type[Dialect]) -> Body:
+    return {
+        "id": row.id,
+        "author": row.author,
+        "message": row.message,
+        "created_at": dialect.instant(row.created_at),
+    }
 
 
 def _thread(row: Row, replies: Sequence[Row], dialect: type[Dialect]) -> Body:
     return {
         "message": row.message,
-        "replies": [
-            {
-                "id": reply.id,
-                "author": reply.author,
-                "message": reply.message,
-                "created_at": dialect.instant(reply.created_at),
-            }
-            for reply in replies
-        ],
+        "replies": [_reply(each, dialect) for each in replies],
     }
 
 
@@ -62,6 +71,8 @@ VIEWS = Views(
     admin=lambda row, replies: _admin_row(row) | _thread(row, replies, AdminDialect),
     admin_row=_admin_row,
 )
+
+REPLIES = Views(client=_client_reply, admin=_admin_reply)
 
 OPENED = Views(
     client=lambda row, _: {"success": True, "ticket_id": row.id, "ticket_number": row.ticket_number},
@@ -92,8 +103,16 @@ async def list_tickets(
 
 
 async def get_ticket(id: int, user: Caller, db: Connection) -> Answer:
-    """One ticket with all replies."""
+    """One ticket with its latest replies."""
     return user.dialect.item(VIEWS, *await tickets.get(db, id, user.owner))
+
+
+async def list_replies(
+    id: int, user: Caller, db: Connection, page: int = 1, limit: int = 20, after: int | None = None
+) -> Answer:
+    """A page of the replies to a ticket, newest first."""
+    found = await tickets.replies(db, id, user.owner, page=page, limit=limit, after=after)
+    return user.dialect.page(REPLIES, found, f"/tickets/{id}/replies")
 
 
 async def create_ticket(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> Answer:
@@ -101,7 +120,7 @@ async def create_ticket(body: dict[str, Any], user: Caller, db: Connection, now:
     values = {"priority": PRIORITIES[body.get("priority_id", 2)]} | body | user.ownership
     values.pop("priority_id", None)
     ticket = await tickets.create(db, **values, now=now, number=number)
-    await outbox.record(db, "ticket.opened", _told(ticket), now)
+    await outbox.record(db, "ticket.opened", _event_data(ticket), now)
     return user.dialect.created(OPENED, ticket, [])
 
 
@@ -111,7 +130,7 @@ async def reply_to_ticket(
     """Reply as the client or as the staff."""
     await tickets.reply(db, id, user.owner, body["message"], now)
     ticket, replies = await tickets.get(db, id, user.owner)
-    await outbox.record(db, "ticket.replied", _told(ticket), now)
+    await outbox.record(db, "ticket.replied", _event_data(ticket), now)
     return user.dialect.created(VIEWS, ticket, replies)
 
 

@@ -11,6 +11,7 @@ use beyond OpenAPI:
 - ``x-expects`` on a schema: the end of the sentence "The amount field must be …".
 - ``x-request-body`` on a link: its ``requestBody``. OpenAPI lets that be an object; the parser of the most
   used generator admits nothing but a string, and refuses the whole document.
+- ``x-max-bytes`` on a schema: its JSON is never longer in an answer, whatever its other bounds add up to.
 - ``x-may-grow`` on an enum or a ``oneOf``: values may be added without breaking the contract.
 - ``x-deprecated`` and ``x-sunset`` on an operation with ``deprecated: true``: the dates from which it is so,
   and on which it ends; ``x-deprecated-answer`` in the root: the headers that tell of them on its answers.
@@ -21,7 +22,7 @@ use beyond OpenAPI:
 import copy
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time
 from email.utils import format_datetime
@@ -200,6 +201,56 @@ def json_schema(schema: Node) -> Node:
     if schema.get("nullable"):
         result["type"] = [schema["type"], "null"]
     return result
+
+
+ESCAPED = 6
+"""The bytes of the dearest character in JSON: a control character, written as an escape."""
+
+ANY_SCALAR = 40
+"""The bytes of a number, a literal or an instant, and of a member's quotes, colon and comma."""
+
+
+def largest_json(document: Document, schema: Node, character: int = ESCAPED) -> int:
+    """How many bytes the longest JSON that a schema admits has, where each character of a text takes so many.
+
+    Raises ContractError where the schema sets no bound.
+    """
+    schema = deref(document, schema)
+    if "x-max-bytes" in schema:
+        return int(schema["x-max-bytes"])
+    if branches := schema.get("oneOf"):
+        return max(largest_json(document, each, character) for each in branches)
+    kinds = schema.get("type", "")
+    if "properties" in schema:
+        members = schema["properties"].items()
+        return sum(len(name) + ANY_SCALAR + largest_json(document, each, character) for name, each in members)
+    if "array" in kinds:
+        return ANY_SCALAR + int(schema["maxItems"]) * largest_json(document, schema["items"], character)
+    if "string" in kinds and "enum" not in schema:
+        return ANY_SCALAR + character * int(schema["maxLength"])
+    if "object" in kinds:
+        raise ContractError(f"an object that sets no bound: {schema.get('description', schema)}")
+    return ANY_SCALAR
+
+
+def list_path(document: Document, schema: Node) -> tuple[str, ...]:
+    """The names that lead to the largest list in an object; empty where it has none."""
+    paths = [path for path in _paths(document, schema) if "maxItems" in at_path(document, schema, path)]
+    return max(paths, key=lambda path: largest_json(document, at_path(document, schema, path)), default=())
+
+
+def _paths(document: Document, schema: Node) -> Iterator[tuple[str, ...]]:
+    """The names that lead to each member of an object and of the objects in it."""
+    for name, each in deref(document, schema).get("properties", {}).items():
+        yield (name,)
+        yield from ((name, *path) for path in _paths(document, each))
+
+
+def at_path(document: Document, schema: Node, path: Sequence[str]) -> Node:
+    """The schema of the member to which the names lead."""
+    for name in path:
+        schema = deref(document, schema)["properties"][name]
+    return deref(document, schema)
 
 
 def modernise(document: Document) -> Document:

@@ -20,6 +20,7 @@ from persistence.database import (
     remove,
     versioned,
 )
+from persistence.errors import NotFound
 from persistence.listing import Listing, Page, Tallied
 
 
@@ -58,9 +59,12 @@ async def page(db: Connection, **where: Any) -> Page:
     return await LIST.page(db, **where)
 
 
-async def get(db: Connection, id: int) -> Row:
-    """The announcement. Raises NotFound."""
-    return await exists(db, existing(Announcement), "announcement", id=id)
+async def get(db: Connection, id: int, published_by: datetime | None = None) -> Row:
+    """The announcement, if it was published by then; without an instant, in any case. Raises NotFound."""
+    row = await exists(db, existing(Announcement), "announcement", id=id)
+    if published_by is not None and (row.published_at is None or row.published_at > published_by):
+        raise NotFound.of("announcement")
+    return row
 
 
 async def create(db: Connection, values: dict[str, Any]) -> Row:

@@ -17,6 +17,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     ColumnElement,
     DateTime,
     Dialect,
@@ -28,10 +29,9 @@ from sqlalchemy import (
     Select,
     Update,
     bindparam,
+    case,
     delete,
-    false,
     insert,
-    or_,
     select,
     update,
 )
@@ -262,19 +262,24 @@ async def owned(
 
 
 @cache
-def changing(table: type[Base], names: frozenset[str], versions: int | None = None) -> Update:
-    """``UPDATE`` of the named columns to ``new_…``, of the row whose id is ``key``; answers the row.
+def changing(table: type[Base], versioned: bool) -> Update:
+    """``UPDATE`` of the row whose id is ``key``; answers the row.
 
-    A row with a version gets the next one. Where ``versions`` are counted, it must be in one of
-    ``expected_0``, ``expected_1``, ….
+    A column gets the value ``new_…`` where ``sets_…`` is true, so that one statement does for every choice of
+    columns. A row with a version gets the next one. ``versioned`` adds the condition of ``_expected``.
     """
     columns = table.__table__.c
     values: dict[str, Any] = {
-        name: bindparam(f"new_{name}", type_=columns[name].type) for name in sorted(names)
+        each.name: case(
+            (bindparam(f"sets_{each.name}", False, Boolean), bindparam(f"new_{each.name}", None, each.type)),
+            else_=each,
+        )
+        for each in columns
+        if each.name not in ("id", "version")
     }
     if "version" in columns:
         values["version"] = columns.version + 1
-    conditions = [columns.id == bindparam("key", type_=BigInteger), *_expected(columns, versions)]
+    conditions = [columns.id == bindparam("key", type_=BigInteger), *_expected(columns, versioned)]
     return update(table).values(values).where(*conditions).returning(*columns)
 
 
@@ -290,9 +295,9 @@ async def change(
     as it is then. Raises NotFound, PreconditionFailed.
     """
     new = {f"new_{name}": value for name, value in values.items()}
-    named = {f"expected_{nth}": version for nth, version in enumerate(versions or ())}
-    statement = changing(table, frozenset(values), None if versions is None else len(versions))
-    row = await db.one(statement, key=id, **new, **named)
+    sets = {f"sets_{name}": True for name in values}
+    statement = changing(table, versions is not None)
+    row = await db.one(statement, key=id, **new, **sets, **_named(versions))
     if row is None:
         await exists(db, existing(table), noun, id=id)
         raise PreconditionFailed.of(noun)
@@ -300,10 +305,10 @@ async def change(
 
 
 @cache
-def removing(table: type[Base], versions: int | None = None) -> ReturningDelete[Any]:
-    """``DELETE`` of the row whose id is ``key``, in a version as ``changing`` has them; answers its id."""
+def removing(table: type[Base], versioned: bool) -> ReturningDelete[Any]:
+    """``DELETE`` of the row whose id is ``key``; answers its id. ``versioned`` is as in ``changing``."""
     columns = table.__table__.c
-    conditions = [columns.id == bindparam("key", type_=BigInteger), *_expected(columns, versions)]
+    conditions = [columns.id == bindparam("key", type_=BigInteger), *_expected(columns, versioned)]
     return delete(table).where(*conditions).returning(columns.id)
 
 
@@ -311,19 +316,28 @@ async def remove(
     db: Connection, table: type[Base], noun: str, id: int, versions: Collection[int] | None = None
 ) -> None:
     """Delete a row, if it is in one of ``versions``, None being any. Raises NotFound, PreconditionFailed."""
-    named = {f"expected_{nth}": version for nth, version in enumerate(versions or ())}
-    statement = removing(table, None if versions is None else len(versions))
-    if await db.one(statement, key=id, **named) is None:
+    statement = removing(table, versions is not None)
+    if await db.one(statement, key=id, **_named(versions)) is None:
         await exists(db, existing(table), noun, id=id)
         raise PreconditionFailed.of(noun)
 
 
-def _expected(columns: Any, versions: int | None) -> list[ColumnElement[bool]]:
-    """That the row is in one of ``expected_0``, ``expected_1``, …, as far as they are counted."""
+MOST_VERSIONS = 16
+"""As many as the longest ``If-Match`` of the contract names."""
+
+
+def _expected(columns: Any, versioned: bool) -> list[ColumnElement[bool]]:
+    """That the row is in one of the versions ``expected_0``, ``expected_1``, …, where that is asked."""
+    named = [bindparam(f"expected_{nth}", type_=BigInteger) for nth in range(MOST_VERSIONS)]
+    return [columns.version.in_(named)] if versioned else []
+
+
+def _named(versions: Collection[int] | None) -> dict[str, int]:
+    """The parameters of ``_expected``, filled up with a version that no row has."""
     if versions is None:
-        return []
-    named = [columns.version == bindparam(f"expected_{nth}", type_=BigInteger) for nth in range(versions)]
-    return [or_(false(), *named)]
+        return {}
+    filled = [*versions, *[0] * MOST_VERSIONS][: max(MOST_VERSIONS, len(versions))]
+    return {f"expected_{nth}": version for nth, version in enumerate(filled)}
 
 
 def expect(row: Row, noun: str, versions: Collection[int] | None) -> None:

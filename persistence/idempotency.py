@@ -2,11 +2,27 @@
 
 The row of a key is written first of all in the transaction of its request, so that a second request with
 the key waits until the first is done, and is answered the same. Nothing is kept of a request that fails.
+
+Answers repeat texts that were sent before: a reply is answered with the ticket. So long texts are kept apart
+from the answers, once for each caller and day, and what is kept grows only as fast as what is sent.
 """
 
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime, timedelta
 
-from sqlalchemy import BigInteger, Index, Integer, String, Text, bindparam, delete, select, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    Date,
+    Index,
+    Integer,
+    String,
+    Text,
+    bindparam,
+    delete,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -30,7 +46,20 @@ class IdempotencyKey(Base):
     created_at: Mapped[datetime] = mapped_column(Instant)
 
 
+class KeptText(Base):
+    """A long text of the answers that a caller got on a day, under its digest."""
+
+    __tablename__ = "kept_texts"
+    __table_args__ = (Index("ix_kept_texts_day", "day"),)
+
+    caller: Mapped[str] = mapped_column(String(40), primary_key=True)
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    sealed: Mapped[str] = mapped_column(Text)
+
+
 TABLE = IdempotencyKey.__table__
+TEXTS = KeptText.__table__
 
 _NEW = postgresql.insert(IdempotencyKey).values(
     dict.fromkeys(["caller", "key", "fingerprint", "status", "headers", "body", "created_at"])
@@ -66,6 +95,31 @@ PURGE = delete(IdempotencyKey).where(
     )
 )
 
+_TEXTS_OF_DAY = (TEXTS.c.caller == bindparam("of"), TEXTS.c.day == bindparam("on", type_=Date))
+
+LOOKED_UP = 50
+"""How many digests one statement looks for."""
+
+GET_TEXTS = select(TEXTS.c.digest, TEXTS.c.sealed).where(
+    *_TEXTS_OF_DAY, TEXTS.c.digest.in_([bindparam(f"digest_{nth}", type_=String) for nth in range(LOOKED_UP)])
+)
+
+HAS_TEXTS = GET_TEXTS.with_only_columns(TEXTS.c.digest)
+
+KEEP_TEXT = (
+    postgresql.insert(KeptText)
+    .values(dict.fromkeys(["caller", "day", "digest", "sealed"]))
+    .on_conflict_do_nothing(index_elements=["caller", "day", "digest"])
+)
+
+PURGE_TEXTS = delete(KeptText).where(
+    tuple_(TEXTS.c.caller, TEXTS.c.day, TEXTS.c.digest).in_(
+        select(TEXTS.c.caller, TEXTS.c.day, TEXTS.c.digest)
+        .where(TEXTS.c.day < bindparam("before", type_=Date))
+        .limit(bindparam("limit", type_=BigInteger))
+    )
+)
+
 
 async def claim(db: Connection, caller: str, key: str, fingerprint: str, now: datetime) -> Row | None:
     """Take the key for a request; or what was answered to the same request before.
@@ -86,6 +140,33 @@ async def keep(db: Connection, caller: str, key: str, *, status: int, headers: s
     await db.run(KEEP, of=caller, named=key, code=status, told=headers, text=body)
 
 
+async def texts(db: Connection, caller: str, day: date, digests: Sequence[str]) -> dict[str, str]:
+    """The sealed texts of a caller's day, as far as they are there, by their digests."""
+    rows = [row for page in _pages(digests) for row in await db.all(GET_TEXTS, of=caller, on=day, **page)]
+    return {row.digest: row.sealed for row in rows}
+
+
+async def lacking(db: Connection, caller: str, day: date, digests: Sequence[str]) -> list[str]:
+    """Those of the digests whose texts are not kept for the caller's day."""
+    rows = [row for page in _pages(digests) for row in await db.all(HAS_TEXTS, of=caller, on=day, **page)]
+    known = {row.digest for row in rows}
+    return [each for each in digests if each not in known]
+
+
+def _pages(digests: Sequence[str]) -> Iterator[dict[str, str]]:
+    """The parameters of one look-up after another, filled up with what finds nothing."""
+    for begin in range(0, len(digests), LOOKED_UP):
+        page = [*digests[begin : begin + LOOKED_UP], *[""] * LOOKED_UP][:LOOKED_UP]
+        yield {f"digest_{nth}": digest for nth, digest in enumerate(page)}
+
+
+async def keep_texts(db: Connection, caller: str, day: date, sealed: Mapping[str, str]) -> None:
+    """Keep sealed texts under their digests, for the answers of a caller's day."""
+    rows = [{"caller": caller, "day": day, "digest": key, "sealed": text} for key, text in sealed.items()]
+    await db.many(KEEP_TEXT, rows)
+
+
 async def purge(db: Connection, before: datetime, limit: int) -> int:
-    """Delete as many of the keys from before then; how many those were."""
-    return await db.run(PURGE, before=before, limit=limit)
+    """Delete as many of the keys from before then, and of the texts; how many those were."""
+    keys = await db.run(PURGE, before=before, limit=limit)
+    return keys + await db.run(PURGE_TEXTS, before=before.date(), limit=limit)

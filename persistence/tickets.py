@@ -8,10 +8,10 @@ from sqlalchemy import (
     BigInteger,
     ForeignKey,
     Index,
+    Select,
     String,
     Text,
     bindparam,
-    func,
     insert,
     or_,
     select,
@@ -23,7 +23,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import clients, departments, lifecycle
 from persistence.database import Base, Connection, Instant, Key, Row, one_by_id, owned, versioned
-from persistence.errors import Conflict
 from persistence.listing import TALLY, Listing, Page, Tallied
 
 
@@ -46,6 +45,7 @@ class Ticket(Base):
     priority: Mapped[str] = mapped_column(String(10))
     created_at: Mapped[datetime] = mapped_column(Instant)
     updated_at: Mapped[datetime] = mapped_column(Instant)
+    reply_count: Mapped[int] = mapped_column(BigInteger, server_default="0")
     version: Mapped[int] = versioned()
 
 
@@ -65,17 +65,32 @@ REPLIES = TicketReply.__table__
 
 GET = one_by_id(select(TABLE), TABLE.c.id)
 
-GET_REPLIES = (
-    select(REPLIES).where(REPLIES.c.ticket_id == bindparam("id", type_=BigInteger)).order_by(REPLIES.c.id)
-).limit(10_000)
+SHOWN_REPLIES = 30
+"""How many replies a ticket and a page of replies show; the contract's maxItems."""
 
-MOST_REPLIES = 10_000
-"""As many as the contract shows of a ticket."""
-
-COUNT_REPLIES = (
-    select(func.count().label("total"))
-    .select_from(TicketReply)
+GET_LATEST_REPLIES = (
+    select(REPLIES)
     .where(REPLIES.c.ticket_id == bindparam("id", type_=BigInteger))
+    .order_by(REPLIES.c.id.desc())
+    .limit(SHOWN_REPLIES)
+)
+
+
+_TICKET_ID = bindparam("ticket_id", type_=BigInteger)
+
+
+class ReplyTotal(Tallied):
+    """The number of replies to a ticket, which its row keeps."""
+
+    def total(self, names: frozenset[str]) -> Select[Any]:
+        return select(TABLE.c.reply_count.label("total")).where(*self.conditions.values())
+
+
+LIST_REPLIES = Listing(
+    select(REPLIES),
+    REPLIES.c.id,
+    tallied=[ReplyTotal("replies", ticket_id=TABLE.c.id == _TICKET_ID)],
+    ticket_id=REPLIES.c.ticket_id == _TICKET_ID,
 )
 
 LIST = Listing(
@@ -127,9 +142,16 @@ def _move(verb: str, owned: bool) -> Any:
     """The one statement that takes a ticket through a verb, if its state and its owner allow it."""
     rule = lifecycle.TICKET[verb]
     owner = TABLE.c.client_id == bindparam("owner", type_=BigInteger) if owned else true()
+    values = {
+        "status": rule.end,
+        "updated_at": bindparam("now", type_=Instant),
+        "version": TABLE.c.version + 1,
+    }
+    if verb.startswith("reply_as_"):
+        values["reply_count"] = TABLE.c.reply_count + 1
     return (
         update(Ticket)
-        .values(status=rule.end, updated_at=bindparam("now", type_=Instant), version=TABLE.c.version + 1)
+        .values(values)
         .where(
             TABLE.c.id == bindparam("key", type_=BigInteger),
             or_(*[TABLE.c.status == state for state in rule.start]),
@@ -148,8 +170,15 @@ async def page(db: Connection, **where: Any) -> Page:
 
 
 async def get(db: Connection, id: int, owner: int | None) -> tuple[Row, list[Row]]:
-    """The ticket and its replies, oldest first. Raises NotFound, Forbidden."""
-    return await owned(db, GET, "ticket", id, owner), await db.all(GET_REPLIES, id=id)
+    """The ticket and its latest replies, oldest first. Raises NotFound, Forbidden."""
+    ticket = await owned(db, GET, "ticket", id, owner)
+    return ticket, (await db.all(GET_LATEST_REPLIES, id=id))[::-1]
+
+
+async def replies(db: Connection, id: int, owner: int | None, **where: Any) -> Page:
+    """A page of the replies to a ticket, newest first. Raises NotFound, Forbidden."""
+    await owned(db, GET, "ticket", id, owner)
+    return await LIST_REPLIES.page(db, ticket_id=id, **where | {"limit": min(where["limit"], SHOWN_REPLIES)})
 
 
 async def create(
@@ -190,9 +219,6 @@ async def reply(db: Connection, id: int, owner: int | None, message: str, now: d
     Raises NotFound, Forbidden, Conflict.
     """
     author = "staff" if owner is None else "client"
-    count = await db.one(COUNT_REPLIES, id=id)
-    if count is not None and count.total >= MOST_REPLIES:
-        raise Conflict(f"The ticket has {MOST_REPLIES} replies and holds no more; open a new one.")
     await _go(db, id, owner, f"reply_as_{author}", now)
     await db.run(INSERT_REPLY, ticket_id=id, author=author, message=message, created_at=now)
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -19,7 +19,7 @@ from persistence.credentials import USE_KEPT
 from persistence.database import Database
 from persistence.errors import Unavailable
 from server import security
-from server.errors import Problem, as_problem, body_of, fault, invalid
+from server.errors import Fault, Problem, as_problem, body_of, fault, invalid
 from server.logs import log_call
 from server.metrics import Metrics
 from server.pipeline import Clock, Match, Pipeline, Routes
@@ -29,6 +29,10 @@ from server.transport import Call, Disconnected, Reply, header, request_id, send
 logger = logging.getLogger("cloudarc")
 
 HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
+
+MAX_PATH = 8 * 1024
+MAX_QUERY = 16 * 1024
+"""Bytes; what is longer is refused before anything is parsed or remembered."""
 
 SAFETY = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 
@@ -97,13 +101,19 @@ class Edge:
                 self.metrics.count(call)
 
     async def _serve(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
-        call.match = match = self.routes.match(scope.get("raw_path") or scope["path"].encode())
+        path = scope.get("raw_path") or scope["path"].encode()
+        faults = list(_too_long(path, scope["query_string"]))
+        call.match = match = self.routes.match(path) if len(path) <= MAX_PATH else None
         call.plan = match.plan(scope["method"]) if match else None
         if match is not None and match.public:
             call.dialect = ClientDialect
             await self._count(call, self.subjects.of(None, scope, public=True))
         else:
-            await self._find_caller(call, scope)
+            await self._find_caller(call, {**scope, "query_string": b""} if faults else scope)
+        if faults:
+            if call.count is not None and not call.count.admitted:
+                raise security.exhausted(call.dialect, call.count.seconds)
+            raise invalid(*faults)
         hosts = header(scope, b"host")
         if (len(hosts) != 1 and (hosts or scope["http_version"] == "1.1")) or not all(
             map(HOST.fullmatch, hosts)
@@ -215,6 +225,14 @@ def _marked(call: Call, send: Send) -> Send:
         await send(message)
 
     return wrapper
+
+
+def _too_long(path: bytes, query: bytes) -> Iterator[Fault]:
+    """The faults of a path and a query that are refused before anything is parsed."""
+    if len(path) > MAX_PATH:
+        yield fault("path", "", f"The path must have at most {MAX_PATH // 1024} KiB.")
+    if len(query) > MAX_QUERY:
+        yield fault("query", "", f"The query string must have at most {MAX_QUERY // 1024} KiB.")
 
 
 def _limit_headers(policy: str, limit: int, window: int, count: Count) -> list[tuple[bytes, bytes]]:

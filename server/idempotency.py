@@ -2,8 +2,12 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
+
+import orjson
 
 from handlers.caller import Caller
 from persistence import idempotency
@@ -11,6 +15,16 @@ from persistence.database import Connection
 from persistence.errors import Conflict
 from persistence.sealing import Box, Unsealable
 from server.transport import Reply
+
+KEPT_WHOLE = 4 * 1024
+"""How many bytes an answer may have of which no text is kept apart."""
+
+LONG = 100
+"""How many characters a text may have that is never kept apart."""
+
+# No text of an answer has a NUL: what callers send is refused with one, and receivers' answers lose it.
+MARK = "\0"
+MARK_IN_JSON = rb'"\u0000'
 
 
 class Replayed(Exception):
@@ -41,9 +55,9 @@ class Keyed:
         """Whose key it is: the client's whatever its token, the API key's, or the operator's."""
         return f"{self.caller.actor}:{self.caller.actor_id}"
 
-    @property
-    def context(self) -> str:
-        return f"idempotency:{self.owner}:{self.key}"
+    def _context(self, name: str) -> str:
+        """What a sealed text of this owner is bound to: the key of an answer, or the digest of a text."""
+        return f"idempotency:{self.owner}:{name}"
 
     async def claim(self, db: Connection) -> None:
         """Take the key. Raises Replayed, Conflict, Busy."""
@@ -51,7 +65,9 @@ class Keyed:
         if kept is not None:
             headers = json.loads(kept.headers) | {"Idempotent-Replayed": "true"}
             try:
-                body = self.box.open(kept.body, self.context).encode()
+                body = self.box.open(kept.body, self._context(self.key)).encode()
+                if MARK_IN_JSON in body:
+                    body = await self._restored(db, body, kept.created_at)
             except Unsealable:
                 raise Conflict(
                     "The answer to this Idempotency-Key cannot be read any more; look whether it was done."
@@ -60,11 +76,52 @@ class Keyed:
 
     async def keep(self, db: Connection, reply: Reply) -> None:
         """Keep the answer, in the transaction of what was done."""
+        body = reply.body
+        if len(body) > KEPT_WHOLE:
+            body = await self._keep_texts(db, reply.content)
         await idempotency.keep(
             db,
             self.owner,
             self.key,
             status=reply.status,
             headers=json.dumps(dict(reply.headers)),
-            body=self.box.seal(reply.body.decode(), self.context),
+            body=self.box.seal(body.decode(), self._context(self.key)),
         )
+
+    async def _keep_texts(self, db: Connection, content: Any) -> bytes:
+        """Keep the long texts of an answer; the JSON of the answer with their marks in their place."""
+        texts: dict[str, str] = {}
+
+        def mark(text: str) -> str:
+            if len(text) <= LONG:
+                return text
+            digest = hashlib.sha256(f"{self.owner}:{text}".encode()).hexdigest()
+            texts[digest] = text
+            return MARK + digest
+
+        marked, day = orjson.dumps(_with_texts(content, mark)), self.now.date()
+        lacking = await idempotency.lacking(db, self.owner, day, list(texts))
+        sealed = {each: self.box.seal(texts[each], self._context(each)) for each in lacking}
+        await idempotency.keep_texts(db, self.owner, day, sealed)
+        return marked
+
+    async def _restored(self, db: Connection, marked: bytes, kept_at: datetime) -> bytes:
+        """The JSON of an answer whose long texts were kept apart. Raises Unsealable."""
+        content = orjson.loads(marked)
+        marks: set[str] = set()
+        _with_texts(content, lambda text: marks.add(text) if text.startswith(MARK) else None)
+        digests = [each.removeprefix(MARK) for each in marks]
+        sealed = await idempotency.texts(db, self.owner, kept_at.date(), digests)
+        if len(sealed) < len(digests):
+            raise Unsealable("A text of this answer is not kept any more.")
+        texts = {MARK + each: self.box.open(text, self._context(each)) for each, text in sealed.items()}
+        return orjson.dumps(_with_texts(content, lambda text: texts.get(text, text)))
+
+
+def _with_texts(node: Any, change: Callable[[str], Any]) -> Any:
+    """A copy of an answer's content in which each text is what ``change`` makes of it."""
+    if isinstance(node, dict):
+        return {name: _with_texts(each, change) for name, each in node.items()}
+    if isinstance(node, list):
+        return [_with_texts(each, change) for each in node]
+    return change(node) if isinstance(node, str) else node

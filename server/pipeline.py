@@ -14,7 +14,6 @@ from functools import cached_property, lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-import orjson
 from connexion.middleware import SpecMiddleware
 from connexion.spec import Specification
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -29,7 +28,16 @@ from server import security
 from server.errors import ContractBreach, Fault, Problem, fault, invalid
 from server.idempotency import Keyed, Replayed, fingerprint
 from server.transport import Reply, accepts, call_of, header, is_json, read_body, send_reply
-from server.validation import BadJson, Found, Parameter, Validator, parse_headers, parse_json, parse_query
+from server.validation import (
+    AnswerSchema,
+    BadJson,
+    Found,
+    Parameter,
+    Validator,
+    parse_headers,
+    parse_json,
+    parse_query,
+)
 
 Clock = Callable[[], datetime]
 
@@ -38,8 +46,13 @@ GIVEN = frozenset({"user", "db", "now"}) | OWN
 """What any handler may ask for: the caller, its transaction, the time; and of the server's own the settings
 as they are at first, what seals secrets, and whether webhooks may be sent to inner networks."""
 
-MOST_QUERIES = 1_000
-"""How many query strings of an operation are remembered with what they mean."""
+MOST_QUERIES = 100
+QUERY_LENGTH = 200
+"""How many query strings of an operation are remembered with what they mean, and their greatest length."""
+
+MOST_PATHS = 4_096
+PATH_LENGTH = 200
+"""How many paths are remembered with where they lead, and their greatest length."""
 
 CONTENT_TYPES = {"text/html": "text/html; charset=utf-8"}
 
@@ -60,7 +73,7 @@ class Plan:
     header_parameters: Mapping[bytes, Parameter]
     bodies: Mapping[str, Validator]
     body_required: bool
-    answers: Mapping[tuple[int, str], Validator]
+    answers: Mapping[tuple[int, str], AnswerSchema]
     handler: Callable[..., Any]
     wants: frozenset[str]
     ends_credentials: bool
@@ -152,7 +165,9 @@ class Plan:
         values, faults = parse_query(query, self.query_parameters, dialect)
         values = {**self.defaults, **values}
         secret = b"api_token" in query or b"%" in query
-        if not faults and not secret and len(self.queries) < MOST_QUERIES:
+        if not faults and not secret and len(query) <= QUERY_LENGTH:
+            if len(self.queries) >= MOST_QUERIES:
+                del self.queries[next(iter(self.queries))]
             self.queries[query, dialect] = values.copy()
         return values, faults
 
@@ -170,20 +185,21 @@ class Plan:
             return list(validator.faults({}, "body"))
         return [Found(fault("body", "", "A body is required; name at least one member to change."))]
 
-    def reply(self, answer: Any, dialect: str) -> Reply:
+    async def reply(self, answer: Any, dialect: str) -> Reply:
         """What a handler answered, judged by the contract and serialised. Raises ContractBreach."""
         content, status, *rest = answer
         if isinstance(content, contract.Rendition):
             content_type = CONTENT_TYPES.get(self.media_type, self.media_type)
             headers = {"ETag": content.etag, "Cache-Control": "no-cache", **content.headers}
             return Reply(status, content.body, content_type, headers)
-        validator = self.answers.get((status, dialect))
-        if validator is None:
+        schema = self.answers.get((status, dialect))
+        if schema is None:
             raise ContractBreach(f"{self.id}: the contract does not list {status} for {dialect}")
-        if not validator.is_valid(content):
-            faults = [each.fault for each in validator.faults(content, "body")]
+        body = await schema.serialize(content)
+        if body is None:
+            faults = [each.fault for each in schema.faults(content, "body")]
             raise ContractBreach(f"{self.id}: the {status} answer breaks the contract: {faults}")
-        return Reply(status, orjson.dumps(content), self.media_type, rest[0] if rest else {})
+        return Reply(status, body, self.media_type, rest[0] if rest else {}, content=content)
 
 
 @dataclass(frozen=True)
@@ -219,7 +235,7 @@ class Routes:
     def __init__(self, base_path: str) -> None:
         self.base = tuple(base_path.split("/")[1:])
         # The same few thousand paths again and again.
-        self.match = lru_cache(4096)(self._match)
+        self._remembered = lru_cache(MOST_PATHS)(self._match)
         self.fixed: dict[tuple[str, ...], dict[str, Plan]] = {}
         self.open: list[tuple[tuple[str | None, ...], dict[str, Plan]]] = []
 
@@ -234,8 +250,11 @@ class Routes:
                 return
         self.open.append((parts, {plan.method: plan}))
 
-    def _match(self, raw_path: bytes) -> Match | None:
+    def match(self, raw_path: bytes) -> Match | None:
         """The path's plans and the texts of its parameters, or None."""
+        return (self._remembered if len(raw_path) <= PATH_LENGTH else self._match)(raw_path)
+
+    def _match(self, raw_path: bytes) -> Match | None:
         # Split before decoding, so that %2F stays inside its segment.
         nothing, *segments = raw_path.split(b"/")
         parts = tuple(_segment(part) for part in segments)
@@ -339,10 +358,11 @@ class Pipeline(SpecMiddleware):
         if "now" in plan.wants:
             given["now"] = self.clock()
         if "db" not in plan.wants:
-            return plan.reply(await plan.handler(**given), dialect.name)
+            return await plan.reply(await plan.handler(**given), dialect.name)
         if not plan.writes:
             async with self.database.reading() as db:
-                return plan.reply(await plan.handler(**given, db=db), dialect.name)
+                answer = await plan.handler(**given, db=db)
+            return await plan.reply(answer, dialect.name)
         assert caller is not None
         reply = await self._commit(plan, caller, dialect, arguments, given, same, request_id)
         if plan.ends_credentials:
@@ -391,7 +411,7 @@ class Pipeline(SpecMiddleware):
     ) -> Reply:
         """Call the handler and keep that it changed something; whose change it was is never forgotten so."""
         answer = await plan.handler(**given)
-        reply = plan.reply(answer, dialect.name)
+        reply = await plan.reply(answer, dialect.name)
         await activity.add(
             given["db"],
             actor=caller.actor,
@@ -415,8 +435,13 @@ def refuse_route(match: Match | None, caller: Caller | None, path: str) -> Probl
     )
 
 
+MAX_TAGS = 4 * 1024
+"""Characters of ``If-None-Match``. A longer one is ignored, so the answer is given whole."""
+
+
 def _tags(scope: Scope) -> set[str]:
-    return set(re.findall(r'"[^"]*"|^\*$', ",".join(header(scope, b"if-none-match"))))
+    text = ",".join(header(scope, b"if-none-match"))
+    return set(re.findall(r'"[^"]*"|^\*$', text)) if len(text) <= MAX_TAGS else set()
 
 
 def compile_plan(
@@ -484,7 +509,7 @@ def _bodies(
 
 def _answers(
     document: contract.Document, operation: contract.Operation, dialects: list[contract.Audience]
-) -> Iterator[tuple[tuple[int, str], Validator]]:
+) -> Iterator[tuple[tuple[int, str], AnswerSchema]]:
     for status, response in operation.spec["responses"].items():
         content = contract.deref(document, response).get("content", {})
         if not status.startswith("2") or "application/json" not in content:
@@ -492,4 +517,4 @@ def _answers(
         for dialect in dialects:
             branch = contract.branch(document, content["application/json"]["schema"], dialect)
             if branch is not None:
-                yield (int(status), dialect), Validator(document, branch)
+                yield (int(status), dialect), AnswerSchema(document, branch)

@@ -58,7 +58,7 @@ class Subjects:
         """The caller's address, of IPv6 the /64: the right-most one that no trusted proxy has."""
         peer = scope["client"][0] if scope.get("client") else ""
         if self.trusted:
-            told = ",".join(header(scope, b"x-forwarded-for")).split(",")
+            told = ",".join(header(scope, b"x-forwarded-for")).rsplit(",", MAX_PROXIES)
             while told and self._trusts(peer) and _parse(told[-1]) is not None:
                 peer = told.pop()
         return _bucket(peer)
@@ -68,9 +68,20 @@ class Subjects:
         return address is not None and any(address in network for network in self.trusted)
 
 
-@lru_cache(4096)
+MAX_PROXIES = 50
+"""How many addresses of ``X-Forwarded-For`` are looked at, from the right."""
+
+ADDRESS_LENGTH = 100
+"""How many characters an address may have, with its zone and its port."""
+
+
 def _parse(text: str) -> Address | None:
     """An address as proxies write it, perhaps with brackets and a port; a v4-mapped one is IPv4."""
+    return _parsed(text) if len(text) <= ADDRESS_LENGTH else None
+
+
+@lru_cache(4096)
+def _parsed(text: str) -> Address | None:
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]

@@ -68,6 +68,8 @@ class Reply:
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
     close: bool = False
+    content: Any = None
+    """What ``body`` is the JSON of, where a handler has just answered it."""
 
 
 def call_of(scope: Scope) -> Call:
@@ -184,6 +186,10 @@ def _too_large(*, close: bool) -> Problem:
     return Problem(413, "The body must not be larger than 1 MiB.", close=close)
 
 
+MAX_CONTENT_TYPE = 200
+MAX_ACCEPT = 4 * 1024
+"""Characters; longer headers are refused unparsed."""
+
 PACKING = {b"content-encoding", b"transfer-encoding"}
 
 _CHARSET = re.compile(r"""charset\s*=\s*"?utf-?8"?""", re.IGNORECASE)
@@ -192,6 +198,8 @@ _CHARSET = re.compile(r"""charset\s*=\s*"?utf-?8"?""", re.IGNORECASE)
 def is_json(scope: Scope) -> bool:
     """Whether the body says that it is JSON in UTF-8, and not packed."""
     types = header(scope, b"content-type")
+    if sum(map(len, types)) > MAX_CONTENT_TYPE:
+        return False
     if types == ["application/json"] and not scope[HEADERS].keys() & PACKING:
         return True
     packed = [value for value in header(scope, b"content-encoding") if value.lower() != "identity"]
@@ -207,8 +215,14 @@ _QUALITY = re.compile(r"q\s*=\s*(0(\.[0-9]{0,3})?|1(\.0{0,3})?)", re.IGNORECASE)
 
 
 def accepts(scope: Scope, media_type: str) -> bool:
-    """Whether the ``Accept`` header admits a media type; the most specific range decides."""
+    """Whether the ``Accept`` header admits a media type; the most specific range decides.
+
+    Raises Problem 400 where the header is too long.
+    """
     values = header(scope, b"accept")
+    if sum(map(len, values)) > MAX_ACCEPT:
+        message = f"The Accept header must have at most {MAX_ACCEPT // 1024} KiB."
+        raise invalid(fault("header", "/Accept", message))
     return not values or values in (["*/*"], [media_type]) or _admits(values, media_type)
 
 

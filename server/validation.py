@@ -4,9 +4,10 @@ A validator is compiled once for each schema and dialect, for the caller's branc
 by dialect, so a message names the field and neither dialect leaks into the other.
 """
 
+import asyncio
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property, lru_cache
@@ -140,7 +141,7 @@ class Validator:
         Plain is what any parser reads alike: no member twice, no escape, no number with a point. So an
         ordinary body costs about half of what ``parse_json`` does, which has to be asked about all others.
         """
-        if b"\\" in body:
+        if b"\\" in body or has_too_many_values(body):
             return None
         try:
             value = orjson.loads(body)
@@ -201,6 +202,56 @@ class Validator:
         for part in schema_path[:-1]:
             schema = schema[part]
         return str(schema_path[-1]), schema
+
+
+SLICE = 256 * 1024
+"""How many bytes of an answer are judged and serialized while everybody else waits."""
+
+
+class AnswerSchema(Validator):
+    """The schema of an answer: judges an answer and serializes it, a large list in slices.
+
+    The slices follow from the contract: as many rows as have at most ``SLICE`` bytes where each is as long as
+    the contract allows. So no answer that the contract admits holds the event loop.
+    """
+
+    def __init__(self, document: contract.Document, schema: Any) -> None:
+        super().__init__(document, schema)
+        self.path = contract.list_path(document, schema)
+        self.rows, self.most, self._rows_judge = 0, 0, self._judge
+        if self.path and contract.largest_json(document, schema) > SLICE:
+            rows = contract.at_path(document, schema, self.path)
+            self.rows = max(1, SLICE // contract.largest_json(document, rows["items"]))
+            self.most = int(rows["maxItems"])
+            self._rows_judge = Validator(document, rows)._judge
+
+    async def serialize(self, content: Any) -> bytes | None:
+        """The JSON of an answer, or None where the contract does not allow it."""
+        rows = content
+        for name in self.path if self.rows else ():
+            rows = rows.get(name) if isinstance(rows, dict) else None
+        if not self.rows or not isinstance(rows, list) or len(rows) <= self.rows:
+            return orjson.dumps(content) if self.is_valid(content) else None
+        if len(rows) > self.most or not self.is_valid(_replaced(content, self.path, rows[:1])):
+            return None
+        parts, fresh = [], 0
+        for begin in range(0, len(rows), self.rows):
+            part = rows[begin : begin + self.rows]
+            if not self._rows_judge.is_valid(part):
+                return None
+            parts.append(orjson.dumps(part)[1:-1])
+            fresh += len(parts[-1])
+            if fresh > SLICE:
+                fresh = 0
+                await asyncio.sleep(0)
+        array = orjson.Fragment(b"[%b]" % b",".join(parts))
+        return orjson.dumps(_replaced(content, self.path, array))
+
+
+def _replaced(content: Any, path: Sequence[str], value: Any) -> Any:
+    """A copy of nested objects in which the member at a path has another value."""
+    name, *rest = path
+    return {**content, name: _replaced(content[name], rest, value) if rest else value}
 
 
 @dataclass(frozen=True)
@@ -295,12 +346,29 @@ _decoder = json.JSONDecoder(
 )
 
 
+MAX_VALUES = 10_000
+"""How many values a body may have. No body of the contract has a tenth of them."""
+
+# A text that does not end is taken to the end of the body, so that no part is looked at twice.
+VALUE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[,\[{]', re.DOTALL)
+
+
+def has_too_many_values(body: bytes) -> bool:
+    """Whether a JSON text has more values than may be judged, found out without building them."""
+    if body.count(b",") + body.count(b"[") + body.count(b"{") + body.count(b'"') <= MAX_VALUES:
+        return False
+    # A text and a comma or bracket are a value at most.
+    return any(nth >= 2 * MAX_VALUES for nth, _ in enumerate(VALUE.finditer(body)))
+
+
 def parse_json(body: bytes) -> Any:
     """The value of a JSON text in UTF-8; numbers with a point or an exponent are Decimals.
 
     Raises BadJson for what other parsers let pass: duplicate members, NaN, NUL, lone surrogates,
-    a byte order mark, and for nesting deeper than Python's stack.
+    a byte order mark, for nesting deeper than Python's stack, and for more than ``MAX_VALUES`` values.
     """
+    if has_too_many_values(body):
+        raise BadJson(f"The body has more than {MAX_VALUES:,} values.")
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError:
@@ -324,13 +392,22 @@ def _refuse_hidden(value: Any) -> None:
     while stack:
         each = stack.pop()
         if isinstance(each, str):
-            if "\x00" in each or any("\ud800" <= char <= "\udfff" for char in each):
+            if "\x00" in each or not _is_encodable(each):
                 raise BadJson("The body holds a character that is not allowed: NUL or a lone surrogate.")
         elif isinstance(each, dict):
             stack.extend(each)
             stack.extend(each.values())
         elif isinstance(each, list):
             stack.extend(each)
+
+
+def _is_encodable(text: str) -> bool:
+    """Whether a text is free of lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 # --- Parameters --------------------------------------------------------------------------------------

@@ -43,6 +43,9 @@ SENT_HEADERS = {
     ("header", "X-CloudArc-Test"): False,
 }
 
+MAX_ANSWER = 4 * 1024 * 1024
+"""Bytes. SECURITY.md promises this of every answer."""
+
 FAREWELL = {"Deprecation", "Sunset"}
 
 ALWAYS = {"400", "405", "406", "408", "413", "415", "429", "500", "503"}
@@ -157,25 +160,19 @@ def what_is_admitted_is_not_too_large(document: contract.Document) -> Iterator[s
     for operation in contract.operations(document):
         content = operation.spec.get("requestBody", {}).get("content", {})
         for media_type in content.values():
-            if (size := _longest(document, media_type["schema"])) > MAX_BODY:
+            # A caller may write each character as an escaped pair.
+            size = contract.largest_json(document, media_type["schema"], len(r"\ud83e\udd8a"))
+            if size > MAX_BODY:
                 yield f"{operation.id} admits bodies of {size} bytes, and the server {MAX_BODY}"
 
 
-def _longest(document: contract.Document, schema: Any) -> int:
-    """How many bytes the longest JSON of a schema has, each character written as an escaped pair."""
-    schema = contract.deref(document, schema)
-    if branches := schema.get("oneOf"):
-        return max(_longest(document, each) for each in branches)
-    kind, _ = kind_of(schema)
-    if kind == "object":
-        members = schema.get("properties", {}).items()
-        return 2 + sum(len(f'"{name}": , ') + _longest(document, each) for name, each in members)
-    if kind == "array":
-        return 2 + int(schema["maxItems"]) * (2 + _longest(document, schema["items"]))
-    if kind == "string" and "maxLength" in schema:
-        return 2 + len(r"\ud83e\udd8a") * int(schema["maxLength"])
-    # The longest of what is short: an amount, a word of an enum.
-    return 30
+@rule
+def no_answer_is_too_large(document: contract.Document) -> Iterator[str]:
+    for operation in contract.operations(document):
+        for status, response in operation.spec["responses"].items():
+            for media in contract.deref(document, response).get("content", {}).values():
+                if (size := contract.largest_json(document, media["schema"])) > MAX_ANSWER:
+                    yield f"{operation.id} {status} admits answers of {size} bytes, more than {MAX_ANSWER}"
 
 
 @rule

@@ -18,14 +18,11 @@ from persistence.database import Database
 from persistence.departments import Department
 from persistence.engines import connect
 from persistence.errors import Unavailable
-from persistence.tickets import TicketReply
 from server import logs
 from server.app import cross_origin
 from server.edge import Edge
 from server.transport import call_of
-from tests import making
 from tests.conftest import new_database
-from tests.contract_client import Api
 from tests.running import ADMIN, CLIENT, Running, prepared, serving
 
 BODY = {"client_id": 42, "department_id": 2, "subject": "DNS", "message": "Help"}
@@ -141,17 +138,6 @@ class TestCutOff:
         assert sent[0]["status"] == 503
         assert headers[b"retry-after"] == b"1"
         assert b"x-request-id" in headers
-
-
-class TestLongThreads:
-    def test_a_ticket_holds_as_many_replies_as_it_shows(
-        self, admin: Api, server: Running, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("persistence.tickets.MOST_REPLIES", 2)
-        id = making.ticket(admin)
-        codes = [admin.post(f"/tickets/{id}/reply", {"message": "A"}).status_code for _ in range(3)]
-        assert codes == [201, 201, 409]
-        assert server.count(TicketReply, ticket_id=id) == 2
 
 
 class TestCrossOrigin:

@@ -10,10 +10,12 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import delete, func, select
 
 from openapi import contract
 from persistence import engines, events, idempotency, invoices, tokens
 from server import app
+from server import idempotency as idempotency_of_requests
 from tests import making
 from tests.contract_client import DOCUMENT, Api
 from tests.running import Running
@@ -281,3 +283,96 @@ class TestEveryPost:
         if answers[0].status_code < 300:
             assert answers[1].headers["Idempotent-Replayed"] == "true"
             assert answers[1].content == answers[0].content
+
+
+EMOJI = "\N{FOX FACE}"
+
+
+class TestWhatIsKept:
+    """An answer repeats what was sent before, so a kept answer holds no long text twice."""
+
+    def test_disk_grows_by_what_is_sent_and_not_by_the_thread(
+        self, server: Running, admin: Api, client: Api
+    ) -> None:
+        id, before, sent = making.ticket(admin), kept_bytes(server), 0
+        for number in range(40):
+            body = {"message": f"{number} {EMOJI * 19_000}"}
+            assert keyed(client, f"/tickets/{id}/reply", body).status_code == 201
+            sent += 4 * 19_000
+        # Sealed texts lie in base64, and each answer has some marks of its own.
+        assert kept_bytes(server) - before < 1.5 * sent
+
+    def test_small_replies_to_a_long_thread_are_kept_small(
+        self, server: Running, admin: Api, client: Api
+    ) -> None:
+        id = making.ticket(admin)
+        for number in range(30):
+            client.post(f"/tickets/{id}/reply", {"message": f"{number} {EMOJI * 10_000}"})
+        keyed(client, f"/tickets/{id}/reply", {"message": "first"})
+        before = kept_bytes(server)
+        for _ in range(10):
+            assert keyed(client, f"/tickets/{id}/reply", {"message": "again"}).status_code == 201
+        assert kept_bytes(server) - before < 10 * 20_000
+
+    @pytest.mark.parametrize("length", [idempotency_of_requests.LONG, 200, 20_000])
+    def test_the_replay_has_the_same_bytes_after_the_thread_went_on(
+        self, admin: Api, client: Api, length: int
+    ) -> None:
+        id, key = making.ticket(admin), token_hex(8)
+        texts = [f'{number}"\\\n\t{EMOJI * length}'[:length] for number in range(34)]
+        for text in texts:
+            client.post(f"/tickets/{id}/reply", {"message": text})
+        first = keyed(client, f"/tickets/{id}/reply", {"message": "Now"}, key)
+        client.post(f"/tickets/{id}/reply", {"message": "Later"})
+        again = keyed(client, f"/tickets/{id}/reply", {"message": "Now"}, key)
+        assert len(first.json()["replies"]) == 30
+        assert again.content == first.content
+        assert again.headers["ETag"] == first.headers["ETag"]
+        assert again.headers["Idempotent-Replayed"] == "true"
+
+    def test_a_long_invoice_is_replayed_in_the_same_bytes(self, admin: Api) -> None:
+        lines = [{"description": f"{number} " + "ä" * 400, "amount": "1.00"} for number in range(100)]
+        body = {"client_id": 42, "due_date": "2035-01-31", "items": lines}
+        key = token_hex(8)
+        first, again = (keyed(admin, "/invoices", body, key) for _ in range(2))
+        assert (first.status_code, again.content) == (201, first.content)
+
+    def test_an_answer_whose_texts_are_gone_is_refused_and_not_done_again(
+        self, server: Running, admin: Api, client: Api
+    ) -> None:
+        id, key = making.ticket(admin), token_hex(8)
+        body = {"message": EMOJI * 5_000}
+        keyed(client, f"/tickets/{id}/reply", body, key)
+
+        async def forget(db: Any) -> None:
+            await db.run(delete(idempotency.KeptText))
+
+        server.inside(forget, write=True)
+        again = keyed(client, f"/tickets/{id}/reply", body, key)
+        assert again.status_code == 409
+        assert "cannot be read" in again.json()["error"]
+        assert client.get(f"/tickets/{id}/replies").json()["total"] == 1
+
+    def test_texts_end_with_their_keys(self, server: Running, admin: Api, client: Api) -> None:
+        id = making.ticket(admin)
+        keyed(client, f"/tickets/{id}/reply", {"message": EMOJI * 5_000})
+        assert server.count(idempotency.KeptText)
+
+        async def purge(db: Any) -> None:
+            await idempotency.purge(db, server.clock() + timedelta(days=2), 1000)
+
+        server.inside(purge, write=True)
+        assert server.count(idempotency.KeptText) == 0
+
+
+def kept_bytes(server: Running) -> int:
+    """How many bytes the kept answers and their texts have together."""
+
+    async def add_up(db: Any) -> int:
+        total = 0
+        for column in (idempotency.TABLE.c.body, idempotency.TEXTS.c.sealed):
+            row = await db.one(select(func.coalesce(func.sum(func.length(column)), 0).label("size")))
+            total += row.size
+        return total
+
+    return int(server.inside(add_up))

@@ -121,3 +121,63 @@ class TestListTickets:
         rows = admin.get("/tickets", status="closed", department_id=2, limit=100).json()["data"]
         assert rows
         assert all(row["status"] == "closed" and row["department_id"] == 2 for row in rows)
+
+
+class TestReplies:
+    def test_a_ticket_shows_its_latest_thirty_oldest_first(self, admin: Api, client: Api) -> None:
+        id = thread(admin, 33)
+        for api in (admin, client):
+            answer = api.get(f"/tickets/{id}").json()
+            shown = [each["message"] for each in answer.get("data", answer)["replies"]]
+            assert shown == [f"Reply {number}" for number in range(3, 33)]
+
+    def test_the_list_pages_through_all_newest_first(self, admin: Api, client: Api) -> None:
+        id = thread(admin, 33)
+        for api, dialect in ((admin, "admin"), (client, "client")):
+            path, seen = f"/tickets/{id}/replies?limit=10", []
+            while path:
+                answer = api.get(path)
+                body = answer.json()
+                assert (body["meta"] if dialect == "admin" else body)["total"] == 33
+                seen += [each["message"] for each in body["data"]]
+                path = answer.links.get("next", {}).get("url", "").removeprefix("/api/v1")
+            assert seen == [f"Reply {number}" for number in reversed(range(33))]
+
+    def test_it_goes_on_where_the_ticket_ends(self, client: Api, admin: Api) -> None:
+        id = thread(admin, 31)
+        oldest = client.get(f"/tickets/{id}").json()["replies"][0]["id"]
+        older = client.get(f"/tickets/{id}/replies", after=oldest).json()["data"]
+        assert [each["message"] for each in older] == ["Reply 0"]
+
+    def test_a_page_has_thirty_at_most(self, client: Api, admin: Api) -> None:
+        id = thread(admin, 31)
+        answer = client.get(f"/tickets/{id}/replies", limit=100).json()
+        assert (len(answer["data"]), answer["limit"], answer["pages"]) == (30, 30, 2)
+
+    def test_replying_to_another_clients_ticket_is_403_however_long_it_is(
+        self, client: Api, other: Api, admin: Api
+    ) -> None:
+        id = thread(admin, 31)
+        for path, body in ((f"/tickets/{id}/reply", {"message": "Mine"}), (f"/tickets/{id}/close", None)):
+            assert other.post(path, body).status_code == 403
+        assert other.get(f"/tickets/{id}/replies").status_code == 403
+
+
+class TestEvents:
+    @pytest.mark.parametrize(("length", "shown"), [(5_000, 5_000), (5_001, 5_000), (20_000, 5_000)])
+    def test_an_event_holds_the_beginning_of_a_long_message(
+        self, admin: Api, length: int, shown: int
+    ) -> None:
+        body = {"client_id": 42, "department_id": 1, "subject": "Long", "message": "\N{FOX FACE}" * length}
+        assert admin.post("/tickets", body).status_code == 201
+        message = admin.get(f"/events/{making.newest_event(admin)}").json()["data"]["data"]["message"]
+        assert len(message) == shown
+        assert message.endswith("…") == (length > shown)
+
+
+def thread(admin: Api, replies: int) -> int:
+    """The id of a new ticket with so many replies of the staff."""
+    id = making.ticket(admin)
+    for number in range(replies):
+        assert admin.post(f"/tickets/{id}/reply", {"message": f"Reply {number}"}).status_code == 201
+    return id

@@ -1,14 +1,23 @@
 """What is asked quickly admits what the contract's own words admit, and nothing else."""
 
+import asyncio
 import copy
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
+import orjson
 import pytest
 
 from openapi import contract
-from server.validation import Validator, parse_json
+from server.validation import (
+    MAX_VALUES,
+    AnswerSchema,
+    BadJson,
+    Validator,
+    has_too_many_values,
+    parse_json,
+)
 
 DOCUMENT = contract.bundle()
 SCHEMAS = DOCUMENT["components"]["schemas"]
@@ -138,3 +147,120 @@ def test_members_may_be_called_as_keywords_are() -> None:
     assert not validator.is_valid({"pattern": "b"})
     assert not validator.is_valid({"type": "long"})
     assert not validator.is_valid({"type": "a", "properties": 1})
+
+
+class TestManyValues:
+    """A body with more values than any of the contract is refused before they are built."""
+
+    MANY: ClassVar = {
+        "numbers": "[" + "0.1," * 20_000 + "1]",
+        "empty lists": "[" + "[]," * 20_000 + "1]",
+        "empty objects": "[" + "{}," * 20_000 + "1]",
+        "empty texts": "[" + '"",' * 20_000 + "1]",
+        "texts without commas": '"" ' * 30_000,
+        "deep lists": "[" + f"{'[' * 900}{']' * 900}," * 300 + "1]",
+        "members": "{" + ",".join(f'"a{nth}":1' for nth in range(20_000)) + "}",
+        "one member": "{" + ",".join(['"a":1'] * 20_000) + "}",
+        "a text without an end behind them": "[" + "1," * 30_000 + '"\\"\\"',
+    }
+
+    @pytest.mark.parametrize("name", MANY)
+    def test_they_are_refused(self, name: str) -> None:
+        with pytest.raises(BadJson, match="10,000 values"):
+            parse_json(self.MANY[name].encode())
+
+    @pytest.mark.parametrize(
+        "text",
+        ["a,b[c]{d}" * 20_000, '\\"' * 20_000, "\\\\" * 20_000, ",\n" * 20_000, "" * 3],
+        ids=["commas and brackets", "quotes", "backslashes", "lines", "empty"],
+    )
+    def test_a_text_is_one_value_whatever_is_in_it(self, text: str) -> None:
+        body = json.dumps({"message": json.loads(f'"{text}"', strict=False)}).encode()
+        assert not has_too_many_values(body)
+        assert parse_json(body)
+
+    def test_no_body_of_the_contract_has_a_tenth_of_them(self) -> None:
+        for operation in contract.operations(DOCUMENT):
+            for media in operation.spec.get("requestBody", {}).get("content", {}).values():
+                assert most_values(media["schema"]) * 10 < MAX_VALUES, operation.id
+
+
+def most_values(schema: Any) -> int:
+    """How many values, texts and separators the largest JSON of a schema has."""
+    schema = contract.deref(DOCUMENT, schema)
+    if "oneOf" in schema:
+        return max(most_values(each) for each in schema["oneOf"])
+    if "items" in schema:
+        return 1 + int(schema["maxItems"]) * (1 + most_values(schema["items"]))
+    return 1 + sum(2 + most_values(each) for each in schema.get("properties", {}).values())
+
+
+ANSWERS = {
+    f"{operation.id} {status} {dialect}": branch
+    for operation in contract.operations(DOCUMENT)
+    for status, response in operation.spec["responses"].items()
+    if status.startswith("2")
+    for media in [contract.deref(DOCUMENT, response)["content"].get("application/json")]
+    if media
+    for dialect in sorted(operation.audiences)
+    if (branch := contract.branch(DOCUMENT, media["schema"], dialect)) is not None
+}
+SLICED = [name for name, each in ANSWERS.items() if AnswerSchema(DOCUMENT, each).rows]
+
+
+def with_rows(schema: Any, path: tuple[str, ...], count: int) -> Any:
+    """The example of an answer in which the list at a path has so many rows."""
+    example = copy.deepcopy(contract.deref(DOCUMENT, schema)["example"])
+    holder = example
+    for name in path[:-1]:
+        holder = holder[name]
+    holder[path[-1]] = (holder[path[-1]] * count)[:count]
+    return example
+
+
+class TestSlices:
+    """Large answers are judged and serialized in slices, to the same bytes as in one go."""
+
+    def test_there_are_some(self) -> None:
+        assert {"list_services 200 client", "get_ticket 200 admin", "list_events 200 admin"} <= {*SLICED}
+
+    @pytest.mark.parametrize("name", SLICED)
+    def test_the_bytes_are_those_of_one_go(self, name: str) -> None:
+        schema = AnswerSchema(DOCUMENT, ANSWERS[name])
+        for count in sorted({0, 1, schema.rows, schema.rows + 1, schema.most}):
+            content = with_rows(ANSWERS[name], schema.path, count)
+            written = asyncio.run(schema.serialize(content))
+            assert written == (orjson.dumps(content) if schema.is_valid(content) else None)
+
+    @pytest.mark.parametrize("name", SLICED)
+    def test_a_fault_in_any_slice_or_around_is_noticed(self, name: str) -> None:
+        schema = AnswerSchema(DOCUMENT, ANSWERS[name])
+        content = with_rows(ANSWERS[name], schema.path, schema.rows + 1)
+        assert asyncio.run(schema.serialize(content)) is not None
+        for place in (0, schema.rows):
+            broken = copy.deepcopy(content)
+            rows = broken
+            for part in schema.path:
+                rows = rows[part]
+            rows[place] = {**rows[place], "unknown": 1}
+            assert asyncio.run(schema.serialize(broken)) is None
+        assert asyncio.run(schema.serialize({**content, "unknown": 1})) is None
+        too_many = with_rows(ANSWERS[name], schema.path, schema.most + 1)
+        assert asyncio.run(schema.serialize(too_many)) is None
+
+    def test_others_are_served_between_slices(self) -> None:
+        schema = AnswerSchema(DOCUMENT, ANSWERS["get_ticket 200 admin"])
+        content = with_rows(ANSWERS["get_ticket 200 admin"], schema.path, schema.most)
+        for reply in content["data"]["replies"]:
+            reply["message"] = "\N{FOX FACE}" * 20_000
+
+        async def count_turns() -> int:
+            task, turns = asyncio.ensure_future(schema.serialize(content)), 0
+            while not task.done():
+                await asyncio.sleep(0)
+                turns += 1
+            assert task.result() == orjson.dumps(content)
+            return turns
+
+        # 30 replies of 80 KB are nine times the bytes of a slice.
+        assert asyncio.run(count_turns()) >= 6

@@ -114,7 +114,29 @@ ROWS = [
         Row(f"{path or 'no path'} is nowhere for a client", get(path, CLIENT), 404, "client")
         for path in ("/", "", "/tickets/", "//tickets", "/tickets/15/", "/tickets%2F15", f"/{ECHO}")
     ],
-    Row("a path of 10,000 segments is nowhere", get("/tickets" + "/15" * 10_000), 404, "admin"),
+    Row("a path of 2,000 segments is nowhere", get("/tickets" + "/15" * 2_000), 404, "admin"),
+    Row("a path over 8 KiB is refused", get("/tickets" + "/15" * 3_000), 400, "admin", at=("path", "")),
+    Row(
+        "a path over 8 KiB is refused in the caller's dialect",
+        get("/tickets" + "/15" * 3_000, CLIENT),
+        400,
+        "client",
+        at=("path", ""),
+    ),
+    Row(
+        "a query over 16 KiB is refused",
+        get("/tickets?page=1" + "&" * 17_000, CLIENT),
+        400,
+        "client",
+        at=("query", ""),
+    ),
+    Row(
+        "a query over 16 KiB is refused on a public path",
+        get("/status?" + "a" * 17_000),
+        400,
+        "client",
+        at=("query", ""),
+    ),
     Row("what is beside the panel is nowhere", raw("GET", "/administrator"), 404, "admin"),
     Row(
         "a target that could be an address is nowhere", raw("GET", "//localhost/api/v1/status"), 404, "admin"

@@ -174,7 +174,7 @@ class TestHeads:
         ),
     )
 
-    @pytest.mark.parametrize("request_of", SHAPES)
+    @pytest.mark.parametrize("request_of", SHAPES[1:])
     def test_just_below_64_kib_is_read(self, wire: Wire, request_of: Callable[[str], bytes]) -> None:
         wire.send(filled(request_of, 65_000))
         assert wire.answer().status == 401
