@@ -245,6 +245,10 @@ WRITTEN = (api_keys.ApiKey, tokens.Token, webhooks.Webhook, deliveries.Delivery,
 class TestWhatOutgrowsItsParent:
     """What a key creates does no more, lives no longer and shows no more than the key."""
 
+    @pytest.fixture(autouse=True)
+    def few_webhooks(self, admin: Api) -> Iterator[None]:
+        yield from making.webhooks_for_a_while(admin)
+
     @pytest.fixture
     def maker(self, admin: Api, server: Running) -> Iterator[Callable[..., Api]]:
         """Makes a caller with a new API key."""

@@ -620,6 +620,10 @@ class TestReadScopes:
     What each operation needs for each event is in ``test_tokens.py``.
     """
 
+    @pytest.fixture(autouse=True)
+    def few_webhooks(self, admin: Api) -> Iterator[None]:
+        yield from making.webhooks_for_a_while(admin)
+
     @pytest.fixture
     def accountant(self, admin: Api, server: Running) -> Iterator[Api]:
         """A key that may manage webhooks and read invoices and events."""
