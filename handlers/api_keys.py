@@ -33,11 +33,10 @@ async def list_api_keys(
 
 
 async def create_api_key(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> Answer:
-    """Make a key and show it; nobody grants what they lack."""
-    scopes = sorted(set(body["scopes"]))
-    user.must(*scopes)
+    """Make a key and show it; it does no more and lives no longer than the key that calls."""
+    scopes, expires_at = sorted(set(body["scopes"])), instant(body.get("expires_at"))
+    user.require_grantable(scopes, expires_at, "create this key")
     secret = credentials.mint("arc_", secrets.choice)
-    expires_at = instant(body.get("expires_at"))
     made = await api_keys.create(db, body["name"], scopes, secret, now, expires_at)
     return user.dialect.created(CREATED, made, secret)
 

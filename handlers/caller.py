@@ -1,6 +1,9 @@
 """Who is calling."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
+from textwrap import shorten
 from typing import Literal
 
 from handlers.dialects import AdminDialect, ClientDialect, Dialect
@@ -17,6 +20,7 @@ class Caller:
     ``id`` is the token's, the key's or the operator's.
     ``owner`` is the id of the client whose data the caller may see, None for an operator, who sees
     everyone's.
+    ``expires_at`` is when an API key expires, None where it does not.
     """
 
     id: int
@@ -25,14 +29,15 @@ class Caller:
     scopes: frozenset[str] = field(default_factory=frozenset)
     dialect: type[Dialect] = AdminDialect
     actor: Actor = "api_key"
+    expires_at: datetime | None = None
 
     @classmethod
     def client(cls, token_id: int, client_id: int) -> "Caller":
         return cls(token_id, "client", owner=client_id, dialect=ClientDialect, actor="client")
 
     @classmethod
-    def admin(cls, key_id: int, scopes: str) -> "Caller":
-        return cls(key_id, "admin", scopes=frozenset(scopes.split()))
+    def admin(cls, key_id: int, scopes: str, expires_at: datetime | None = None) -> "Caller":
+        return cls(key_id, "admin", scopes=frozenset(scopes.split()), expires_at=expires_at)
 
     @classmethod
     def operator(cls, operator_id: int) -> "Caller":
@@ -64,8 +69,17 @@ class Caller:
         """Whether the scopes allow what needs ``scope``. A client needs none: it sees only its own."""
         return scope is None or self.kind == "client" or "*" in self.scopes or scope in self.scopes
 
-    def must(self, *scopes: str) -> None:
-        """Raise Forbidden where one of ``scopes`` is lacking."""
-        lacking = [scope for scope in scopes if not self.may(scope)]
+    def require_scopes(self, scopes: Iterable[str], task: str) -> None:
+        """Raise Forbidden unless the caller has every one of ``scopes``, which ``task`` takes."""
+        lacking = sorted({scope for scope in scopes if not self.may(scope)})
         if lacking:
-            raise Forbidden(f"The API key lacks the scope {lacking[0]}, so it cannot grant it.")
+            # The contract bounds a message at 500 characters.
+            names = shorten(", ".join(lacking), 380, placeholder=" and more")
+            raise Forbidden(f"The API key lacks {names}, so it cannot {task}; use a key with more scopes.")
+
+    def require_grantable(self, scopes: Iterable[str], expires_at: datetime | None, task: str) -> None:
+        """Raise Forbidden where a new credential would do more or live longer than the caller."""
+        self.require_scopes(scopes, task)
+        if self.expires_at and (expires_at is None or expires_at > self.expires_at):
+            end = AdminDialect.instant(self.expires_at)
+            raise Forbidden(f"The API key expires at {end}; give an expires_at that is not later.")

@@ -9,6 +9,12 @@ from handlers.dialects import AdminDialect, Answer, Body, Views, deleted, instan
 from persistence import credentials, tokens
 from persistence.database import Connection, Row
 
+CLIENT_SCOPES = (
+    *("announcements:read", "clients:read", "clients:write", "departments:read", "domains:read"),
+    *("invoices:read", "knowledgebase:read", "services:read", "tickets:read", "tickets:write"),
+)
+"""The scopes that allow an API key what a client's token may do. A rule holds them to the contract."""
+
 
 def _token(row: Row) -> Body:
     known = {"id": row.id, "client_id": row.client_id, "beginning": row.beginning}
@@ -35,9 +41,10 @@ async def list_tokens(
 async def create_token(
     id: int, user: Caller, db: Connection, now: datetime, body: dict[str, Any] | None = None
 ) -> Answer:
-    """Make a token and show it."""
-    secret = credentials.mint("cbt_", secrets.choice)
+    """Make a token and show it; it does no more and lives no longer than the key that calls."""
     expires_at = instant((body or {}).get("expires_at"))
+    user.require_grantable(CLIENT_SCOPES, expires_at, "create a client's token")
+    secret = credentials.mint("cbt_", secrets.choice)
     return user.dialect.created(CREATED, await tokens.create(db, id, secret, now, expires_at), secret)
 
 

@@ -3,7 +3,7 @@ operations, which stand in neither document. A secret is shown once.
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -85,6 +85,16 @@ def _deliveries(attempts: Mapping[int, Sequence[Row]]) -> Views:
     return Views(client=view, admin=view)
 
 
+def read_scope(event: str) -> str:
+    """The scope that reads what an event is about: ``invoices:read`` for ``invoice.paid``."""
+    return f"{event.partition('.')[0]}s:read"
+
+
+def _require_readable(user: Caller, events: Iterable[str]) -> None:
+    """Raise Forbidden unless the caller may read the nouns of ``events``, whose data the receiver gets."""
+    user.require_scopes(map(read_scope, events), "send these events")
+
+
 def _sealed(box: Box, id: int) -> tuple[str, str]:
     """A new secret, and as it is kept in the row of the webhook that the worker opens it for."""
     secret = signing.mint(secrets.token_bytes)
@@ -108,6 +118,7 @@ async def create_webhook(
     body: dict[str, Any], user: Caller, db: Connection, now: datetime, box: Box, private_targets: bool
 ) -> Answer:
     """Have a URL told of events, and show the secret."""
+    _require_readable(user, body["events"])
     # Nothing is locked yet while its host is looked up.
     await resolve_check(body["url"], private=private_targets)
     made = await endpoints.create(db, **{"active": True} | body, now=now)
@@ -125,8 +136,14 @@ async def update_webhook(
     if_match: str | None = None,
 ) -> Answer:
     """Change the members that the body names."""
+    _require_readable(user, body.get("events", ()))
     if "url" in body:
         await resolve_check(body["url"], private=private_targets)
+    if "url" in body or body.get("active"):
+        # Pending deliveries are sent too, also those of events that the webhook no longer has.
+        webhook = await endpoints.lock(db, id)
+        events = body.get("events", webhook.events.split())
+        _require_readable(user, [*events, *await deliveries.pending_events(db, id)])
     return user.dialect.item(VIEWS, await endpoints.update_webhook(db, id, body, versions(if_match)))
 
 
@@ -179,6 +196,9 @@ async def list_deliveries(
 
 async def resend_delivery(id: int, delivery_id: int, user: Caller, db: Connection, now: datetime) -> Answer:
     """Have a delivery made again."""
+    delivery = await deliveries.get(db, id, delivery_id)
+    if delivery.event_id is not None:
+        _require_readable(user, [delivery.event])
     row = await deliveries.resend(db, id, delivery_id, now)
     return user.dialect.item(_deliveries(await deliveries.attempts(db, [row], SHOWN_ATTEMPTS)), row)
 
@@ -187,6 +207,9 @@ async def recover_webhook(
     id: int, body: dict[str, Any], user: Caller, db: Connection, now: datetime
 ) -> Answer:
     """Have everything delivered that it missed."""
-    await endpoints.hold(db, id)
+    webhook = await endpoints.hold(db, id)
+    _require_readable(user, webhook.events.split())
     queued = await deliveries.recover(db, id, datetime.fromisoformat(body["since"]), now)
+    # This also sends events that the webhook no longer has; a refusal rolls that back.
+    _require_readable(user, await deliveries.pending_events(db, id))
     return user.dialect.item(RECOVERED, id, queued)

@@ -159,6 +159,13 @@ RESEND = (
     .returning(*TABLE.c)
 )
 
+# A test sends example data, so it does not count.
+PENDING_EVENTS = (
+    select(TABLE.c.event)
+    .where(TABLE.c.webhook_id == WEBHOOK, _PENDING, TABLE.c.event_id.is_not(None))
+    .distinct()
+)
+
 _SINCE = bindparam("since", type_=Instant)
 
 RESEND_SINCE = (
@@ -353,6 +360,11 @@ async def recover(db: Connection, webhook_id: int, since: datetime, now: datetim
     """Have everything delivered that happened since then and was not; how many deliveries that are."""
     again = await db.run(RESEND_SINCE, webhook_id=webhook_id, since=since, now=now)
     return again + await db.run(CATCH_UP, webhook_id=webhook_id, since=since, now=now)
+
+
+async def pending_events(db: Connection, webhook_id: int) -> list[str]:
+    """The names of the events that wait to be sent to a webhook."""
+    return [row.event for row in await db.all(PENDING_EVENTS, webhook_id=webhook_id)]
 
 
 async def waiting(db: Connection, now: datetime) -> list[Row]:

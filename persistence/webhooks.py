@@ -48,7 +48,10 @@ KEY = bindparam("key", type_=BigInteger)
 GET = one_by_id(select(TABLE), TABLE.c.id)
 
 # It is changed meanwhile, but not deleted.
-HOLD = one_by_id(select(TABLE.c.id), TABLE.c.id).with_for_update(read=True, key_share=True)
+HOLD = one_by_id(select(TABLE.c.id, TABLE.c.events), TABLE.c.id).with_for_update(read=True, key_share=True)
+
+# The foreign key of a new delivery waits for this lock, so none is added meanwhile.
+LOCK = one_by_id(select(TABLE.c.id, TABLE.c.events), TABLE.c.id).with_for_update()
 
 LIST = Listing(select(TABLE), TABLE.c.id, tallied=[Tallied("webhooks")])
 
@@ -124,9 +127,14 @@ async def get(db: Connection, id: int) -> Row:
     return await exists(db, GET, "webhook", id=id)
 
 
-async def hold(db: Connection, id: int) -> None:
-    """Keep the webhook from being deleted until the transaction ends. Raises NotFound."""
-    await exists(db, HOLD, "webhook", id=id)
+async def hold(db: Connection, id: int) -> Row:
+    """Keep the webhook from being deleted until the transaction ends; its events. Raises NotFound."""
+    return await exists(db, HOLD, "webhook", id=id)
+
+
+async def lock(db: Connection, id: int) -> Row:
+    """Keep the webhook as it is until the transaction ends; its events. Raises NotFound."""
+    return await exists(db, LOCK, "webhook", id=id)
 
 
 async def create(db: Connection, *, url: str, events: Collection[str], active: bool, now: datetime) -> Row:

@@ -84,7 +84,7 @@ async def identify(
         key = await api_keys.find(db, secret, now)
         if key is not None and hmac.compare_digest(key.digest, digest):
             # In the query a key would lie in logs, so there it opens nothing.
-            operator = None if credential.in_query else Caller.admin(key.id, key.scopes)
+            operator = None if credential.in_query else Caller.admin(key.id, key.scopes, key.expires_at)
             return Identity(operator, AdminDialect, key.expires_at, key.last_used_at)
     return Identity(dialect=prefix or fallback)
 

@@ -17,6 +17,8 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT4, DRAFT202012
 
 import handlers
+from handlers.tokens import CLIENT_SCOPES
+from handlers.webhooks import read_scope
 from openapi import contract
 from persistence import lifecycle
 from server.errors import CODES
@@ -433,6 +435,30 @@ def the_scopes_are_those_of_the_operations(document: contract.Document) -> Itera
     needed = {each.scope for each in contract.operations(document) if each.scope}
     if set(document["components"]["schemas"]["Scope"]["enum"]) != needed | {"*"}:
         yield f"Scope is not {sorted(needed)}"
+
+
+@rule
+def a_token_needs_the_scopes_of_what_it_may_do(document: contract.Document) -> Iterator[str]:
+    known = {each.id: each for each in contract.operations(document)}
+    needed = {
+        # Only a client has a profile; to operators it is the client's account.
+        each.scope or f"clients:{'read' if each.method == 'get' else 'write'}"
+        for each in known.values()
+        if "client" in each.audiences and not each.public
+    }
+    if needed != set(CLIENT_SCOPES):
+        yield f"handlers.tokens.CLIENT_SCOPES is not {sorted(needed)}"
+    for scope in sorted(needed):
+        if f"`{scope}`" not in known["create_token"].spec["description"]:
+            yield f"create_token does not tell of {scope}"
+
+
+@rule
+def a_scope_reads_the_noun_of_each_event(document: contract.Document) -> Iterator[str]:
+    schemas = document["components"]["schemas"]
+    for name in schemas["EventName"]["enum"]:
+        if read_scope(name) not in schemas["Scope"]["enum"]:
+            yield f"{name} needs {read_scope(name)}, which is no scope"
 
 
 @rule

@@ -1,6 +1,7 @@
 """New resources for tests, each in the state that the test needs."""
 
 import secrets
+from collections.abc import Iterator
 from typing import Any
 
 from tests.contract_client import Api
@@ -114,6 +115,18 @@ def webhook(admin: Api, **values: Any) -> int:
     """The id of a new webhook with a URL of its own."""
     body = {"url": f"http://127.0.0.1:9/{secrets.token_hex(8)}", "events": ["invoice.paid"]}
     return made(admin.post("/webhooks", body | values))
+
+
+def webhooks_for_a_while(admin: Api) -> Iterator[None]:
+    """Delete the webhooks that a test adds, for there may be a hundred only."""
+
+    def ids() -> set[int]:
+        return {row["id"] for row in admin.get("/webhooks", limit=100).json()["data"]}
+
+    before = ids()
+    yield
+    for id in ids() - before:
+        admin.request("DELETE", f"/webhooks/{id}")
 
 
 def delivery(admin: Api, webhook_id: int = 1) -> int:

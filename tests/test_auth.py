@@ -10,6 +10,7 @@ import httpx
 import pytest
 from sqlalchemy import update
 
+from handlers.tokens import CLIENT_SCOPES
 from openapi import contract
 from persistence import api_keys, credentials, tokens
 from server import app
@@ -47,6 +48,15 @@ FRESH: dict[str, Callable[..., int]] = {
     ),
 }
 
+# The scopes that an operation's example needs beside the operation's own, for what it grants or sends.
+ALSO: dict[str, tuple[str, ...]] = {
+    "create_api_key": ("invoices:read",),
+    "create_token": CLIENT_SCOPES,
+    "create_webhook": ("invoices:read",),
+    "update_webhook": ("invoices:read", "tickets:read"),
+    "recover_webhook": ("invoices:read",),
+}
+
 # What lies below another resource, and where the tests' own are looked up.
 BELOW = {"{token_id}": "42", "{delivery_id}": "1"}
 
@@ -71,8 +81,14 @@ def call(api: Api, operation: contract.Operation, id: int, dialect: contract.Aud
     return api.request(operation.method.upper(), path, json=example_body(operation, dialect))
 
 
+<<<<<<< HEAD
 OF_ALL = ("departments", "knowledgebase", "announcements")
 """Nouns that belong to no client; all clients read them."""
+=======
+def lacks(operation: contract.Operation) -> str:
+    """The refusal of a key without the operation's own scope."""
+    return f"The API key lacks the scope {operation.scope}."
+>>>>>>> keys
 
 
 def noun(operation: contract.Operation) -> str:
@@ -142,10 +158,15 @@ class TestMatrix:
         others = [scope for scope in SCOPES if scope != operation.scope]
         refused = call(keys(*others), operation, id, "admin")
         assert refused.status_code == 403
-        assert operation.scope in refused.json()["error"]["message"]
-        # Who makes a key must have what it grants, too.
-        granted = ["invoices:read"] if operation.id == "create_api_key" else []
-        caller = keys(str(operation.scope), *granted)
+        assert refused.json()["error"]["message"] == lacks(operation)
+        also = ALSO.get(operation.id, ())
+        for scope in also:
+            refused = call(
+                keys(str(operation.scope), *(each for each in also if each != scope)), operation, id, "admin"
+            )
+            assert refused.status_code == 403
+            assert f" lacks {scope}, " in refused.json()["error"]["message"]
+        caller = keys(str(operation.scope), *also)
         assert call(caller, operation, id, "admin").status_code in (200, 201)
 
     @by_id([each for each in ITEMS if "client" in each.audiences and noun(each) not in OF_ALL])

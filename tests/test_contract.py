@@ -152,6 +152,15 @@ BREAKS: dict[str, list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]] = {
         (_schema("Scope"), lambda node: node["enum"].append("weather:read")),
         (_schema("Scope"), lambda node: node["enum"].remove("tickets:read")),
     ],
+    "a_token_needs_the_scopes_of_what_it_may_do": [
+        (_path("/domains", "get"), lambda node: node["security"].pop(0) and node["security"].pop(0)),
+        (_path("/invoices/{id}/pay", "post"), lambda node: node["security"].append({"clientToken": []})),
+        (_path("/clients/{id}/tokens", "post"), lambda node: node.update(description="Makes a token.")),
+    ],
+    "a_scope_reads_the_noun_of_each_event": [
+        (_schema("EventName"), lambda node: node["enum"].append("weather.changed")),
+        (_schema("Scope"), lambda node: node["enum"].remove("tickets:read")),
+    ],
     "webhooks_are_the_events": [
         (lambda document: document["x-webhooks"], lambda node: node.pop("invoice.paid")),
         (_schema("EventName"), lambda node: node["enum"].append("invoice.lost")),

@@ -1,6 +1,7 @@
 """Webhooks: who may be told, with which secret, what was sent, and how it is sent again."""
 
 import asyncio
+import contextvars
 import re
 import secrets
 import socket
@@ -611,6 +612,130 @@ def settle(server: Running, id: int, **values: Any) -> None:
     """Bring a delivery into a state."""
     statement = update(Delivery).values({"claim": None} | values).where(deliveries.TABLE.c.id == id)
     server.inside(lambda db: db.run(statement), write=True)
+
+
+class TestReadScopes:
+    """Events go only where a key that may read them sends them.
+
+    What each operation needs for each event is in ``test_tokens.py``.
+    """
+
+    @pytest.fixture(autouse=True)
+    def few_webhooks(self, admin: Api) -> Iterator[None]:
+        yield from making.webhooks_for_a_while(admin)
+
+    @pytest.fixture
+    def accountant(self, admin: Api, server: Running) -> Iterator[Api]:
+        """A key that may manage webhooks and read invoices and events."""
+        scopes = ["webhooks:read", "webhooks:write", "invoices:read", "events:read"]
+        api = Api(server.url, data(admin.post("/api-keys", {"name": "x", "scopes": scopes}))["key"])
+        yield api
+        api.close()
+
+    @pytest.fixture
+    def former(self, admin: Api) -> tuple[int, int]:
+        """A webhook of invoices, and a pending delivery to it of the time when it had clients."""
+        id = making.webhook(admin, events=["client.created"])
+        making.client(admin)
+        (delivery,) = told(admin, id)
+        admin.put(f"/webhooks/{id}", {"events": ["invoice.paid"]})
+        return id, int(delivery["id"])
+
+    def test_what_a_key_can_read_it_can_have_sent(self, admin: Api, accountant: Api) -> None:
+        made = add(accountant, events=["invoice.created", "invoice.paid"])
+        making.invoice(admin, "paid")
+        (delivery, _) = told(admin, made["id"])
+        path = f"/webhooks/{made['id']}"
+        for method, below, body in (
+            ("PUT", "", {"url": unused()}),
+            ("PUT", "", {"active": False}),
+            ("PUT", "", {"active": True}),
+            ("PUT", "", {"events": ["invoice.paid"], "url": unused()}),
+            ("POST", f"/deliveries/{delivery['id']}/resend", None),
+            ("POST", "/recover", {"since": "2027-01-01T00:00:00Z"}),
+        ):
+            answer = accountant.request(method, path + below, json=body)
+            assert answer.status_code == 200, (below, body, answer.text)
+
+    def test_to_read_events_is_not_enough(self, accountant: Api) -> None:
+        refused = accountant.post("/webhooks", {"url": unused(), "events": ["invoice.paid", "ticket.opened"]})
+        assert refused.status_code == 403
+        message = (
+            "The API key lacks tickets:read, so it cannot send these events; use a key with more scopes."
+        )
+        assert refused.json()["error"]["message"] == message
+
+    def test_it_manages_what_it_cannot_read_as_long_as_nothing_is_sent(
+        self, admin: Api, accountant: Api
+    ) -> None:
+        path = f"/webhooks/{making.webhook(admin, events=['ticket.opened'])}"
+        assert accountant.put(path, {"active": False}).status_code == 200
+        assert accountant.post(f"{path}/rotate-secret").status_code == 200
+        example = data(accountant.post(f"{path}/test", {"event": "ticket.opened"}))
+        assert accountant.post(f"{path}/deliveries/{example['id']}/resend").status_code == 200
+        assert accountant.put(path, {"events": ["invoice.paid"]}).status_code == 200
+        assert accountant.put(path, {"url": unused()}).status_code == 200
+        assert accountant.request("DELETE", path).status_code == 200
+
+    @pytest.mark.parametrize(
+        "change", [{"url": "new"}, {"active": True}, {"events": EVENTS[4:6], "url": "new"}]
+    )
+    def test_what_waits_counts_although_the_webhook_no_longer_has_its_event(
+        self, admin: Api, accountant: Api, former: tuple[int, int], change: dict[str, Any]
+    ) -> None:
+        id, _ = former
+        body = change | ({"url": unused()} if "url" in change else {})
+        before = data(admin.get(f"/webhooks/{id}"))
+        refused = accountant.put(f"/webhooks/{id}", body)
+        assert refused.status_code == 403
+        assert "lacks clients:read," in refused.json()["error"]["message"]
+        assert data(admin.get(f"/webhooks/{id}")) == before
+        assert admin.put(f"/webhooks/{id}", body).status_code == 200
+
+    def test_what_failed_is_not_recovered_and_stays_failed(
+        self, admin: Api, accountant: Api, server: Running, former: tuple[int, int]
+    ) -> None:
+        id, delivery = former
+        settle(server, delivery, status="failed", tried=10)
+        assert accountant.put(f"/webhooks/{id}", {"url": unused()}).status_code == 200
+        making.invoice(admin, "paid")
+        (paid, _) = told(admin, id)
+        settle(server, paid["id"], status="failed", tried=10)
+        refused = accountant.post(f"/webhooks/{id}/recover", {"since": "2024-01-01T00:00:00Z"})
+        assert refused.status_code == 403
+        assert "lacks clients:read," in refused.json()["error"]["message"]
+        assert [each["status"] for each in told(admin, id)] == ["failed", "failed"]
+        assert accountant.post(f"/webhooks/{id}/deliveries/{delivery}/resend").status_code == 403
+        assert accountant.post(f"/webhooks/{id}/deliveries/{paid['id']}/resend").status_code == 200
+
+    def test_the_refusal_comes_after_404_and_before_412(self, admin: Api, accountant: Api) -> None:
+        for change in ({"url": unused()}, {"active": True}):
+            assert accountant.put(f"/webhooks/{MISSING}", change).status_code == 404
+            path = f"/webhooks/{making.webhook(admin, events=['ticket.opened'])}"
+            stale = {"json": change, "headers": {"If-Match": '"99"'}}
+            assert accountant.request("PUT", path, **stale).status_code == 403
+            assert admin.request("PUT", path, **stale).status_code == 412
+
+    def test_a_lock_waits_for_a_delivery_that_is_being_added(self, admin: Api, server: Running) -> None:
+        id = making.webhook(admin)
+
+        async def lock() -> None:
+            async with server.database.transaction() as db:
+                await endpoints.lock(db, id)
+
+        async def add_and_lock() -> bool:
+            # A task inside the transaction's own context may begin no other.
+            outside = contextvars.copy_context()
+            async with server.database.transaction() as db:
+                await deliveries.test(db, id, uid="evt_1", event="invoice.paid", base="{}", now=NOW)
+                locking = asyncio.create_task(lock(), context=outside)
+                await asyncio.wait({locking}, timeout=0.5)
+                waited = not locking.done()
+            await locking
+            return waited
+
+        assert server.loop is not None
+        assert asyncio.run_coroutine_threadsafe(add_and_lock(), server.loop).result(30)
 
 
 class TestRecovering:

@@ -7,7 +7,7 @@ authentication the contract says, so Schemathesis alone must notice it; the rest
 import dataclasses
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import select, update
@@ -362,6 +362,32 @@ def _keep_the_state(operation: Operation) -> None:
     around(operation, undone)
 
 
+# Credentials and webhooks that outgrow their parent.
+
+GRANTING = {
+    *("create_api_key", "create_token"),
+    *("create_webhook", "update_webhook", "resend_delivery", "recover_webhook"),
+}
+
+
+def _grant_what_is_lacking(operation: Operation) -> None:
+    def granted(old: Callable[..., None], caller: Caller, scopes: Iterable[str], task: str) -> None:
+        if not all(map(caller.may, asked := list(scopes))):
+            TRACES.add()
+        old(caller, filter(caller.may, asked), task)
+
+    inside(operation, Caller, "require_scopes", granted)
+
+
+def _outlive(operation: Operation) -> None:
+    async def endless(handler: Work, given: Given) -> Any:
+        if given["user"].expires_at:
+            TRACES.add()
+        return await handler(**given | {"user": dataclasses.replace(given["user"], expires_at=None)})
+
+    around(operation, endless)
+
+
 # Events that are wrong.
 
 EVENTS = {
@@ -458,6 +484,18 @@ FAULTS = [
         lambda each: each.scope is not None,
         lambda each: admitting(each, scopes=True),
         matrix=AUTH,
+    ),
+    Fault(
+        "granted what it lacks",
+        lambda each: each.id in GRANTING,
+        _grant_what_is_lacking,
+        tests="tests/test_tokens.py::TestWhatOutgrowsItsParent",
+    ),
+    Fault(
+        "outlived by what it made",
+        lambda each: each.id in ("create_api_key", "create_token"),
+        _outlive,
+        tests="tests/test_tokens.py::TestWhatOutgrowsItsParent",
     ),
     Fault(
         "dropped kind",
