@@ -1,15 +1,16 @@
 """A copy of a whole database in one file, which either kind of database can be filled from again.
 
-The file is JSON lines, compressed by gzip. The first line says what it is: the revision of the tables, and
-how many rows each has. A line ``{"table", "columns"}`` comes before the rows of each table, each an array.
-The last line is the SHA-256 of all before, so that a copy that was cut or altered is noticed. Left out are
-tallies, which the database counts again, and the sessions of operators, who sign in again.
+The file is JSON lines, compressed by gzip. The first line says what it is: the revision of the tables, how
+many rows each has, and the name of the key. A line ``{"table", "columns"}`` comes before the rows of each
+table, each an array. The last line is the MAC of all lines before, so only a holder of the key can make or
+edit a copy that is restored. Left out are tallies, which the database counts again, and the sessions of
+operators, who sign in again.
 """
 
 import gzip
-import hashlib
+import hmac
 import zlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import IO, Any
@@ -21,13 +22,17 @@ from sqlalchemy.types import TypeDecorator
 
 from persistence import search
 from persistence.database import Connection, Database, Row
-from persistence.errors import Conflict, StartError
+from persistence.errors import Conflict, StartError, Unavailable
 from persistence.listing import FOLD, Tally
 from persistence.migrations import VERSION
 from persistence.operators import Session
+from persistence.sealing import start_mac
 from persistence.settings import Settings
 
-FORMAT = 1
+FORMAT = 2
+MAX_LINE = 8 * 1024 * 1024
+"""Bytes of a line once it is unpacked; the contract keeps every row far below."""
+
 AT_ONCE = 1000
 FOLDED_AT = 50_000
 """PostgreSQL adds a tally for each row; after so many they are added up, so that no statement takes long."""
@@ -39,8 +44,8 @@ Progress = Callable[[int, int], None]
 class Damaged(StartError):
     """A copy cannot be restored; the message says why."""
 
-    def __init__(self, why: str) -> None:
-        super().__init__(f"The backup cannot be restored ({why}); nothing was changed. Use another one.")
+    def __init__(self, why: str, way_out: str = "Use another one.") -> None:
+        super().__init__(f"The backup cannot be restored ({why}); nothing was changed. {way_out}")
 
 
 def _nouns() -> list[Any]:
@@ -62,17 +67,19 @@ def _key(table: TableClause) -> list[Any]:
     return list(table.primary_key) or [table.c.rowid]
 
 
-async def dump(database: Database, file: IO[bytes], now: datetime, progress: Progress) -> int:
+async def dump(
+    database: Database, file: IO[bytes], now: datetime, secret_key: str, progress: Progress
+) -> int:
     """Write a copy of what was committed when it began; how many rows. Raises Unavailable, OSError.
 
     Nobody is kept waiting by it.
     """
-    digest = hashlib.sha256()
+    name, mac = start_mac(secret_key)
     with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=6, mtime=0) as packed:
 
         def write(line: Any) -> None:
             raw = orjson.dumps(line, default=_text) + b"\n"
-            digest.update(raw)
+            mac.update(raw)
             packed.write(raw)
 
         async with database.snapshot() as db:
@@ -81,6 +88,7 @@ async def dump(database: Database, file: IO[bytes], now: datetime, progress: Pro
             write(
                 {
                     "cloudarc": FORMAT,
+                    "key": name,
                     "revision": revision,
                     "made_at": now,
                     "rows": counts,
@@ -95,8 +103,12 @@ async def dump(database: Database, file: IO[bytes], now: datetime, progress: Pro
                         write(tuple(row))
                     done += len(rows)
                     progress(done, total)
-        packed.write(orjson.dumps({"sha256": digest.hexdigest()}) + b"\n")
+        packed.write(_last_line(mac))
     return total
+
+
+def _last_line(mac: hmac.HMAC) -> bytes:
+    return orjson.dumps({"mac": mac.hexdigest()}) + b"\n"
 
 
 def _text(value: Any) -> str:
@@ -144,51 +156,116 @@ async def _given(db: Connection, database: Database) -> dict[str, int]:
     return {row.name: row.last for row in await db.all(query)}
 
 
-async def restore(database: Database, file: IO[bytes], progress: Progress) -> int:
+async def restore(database: Database, file: IO[bytes], secret_keys: Iterable[str], progress: Progress) -> int:
     """Fill an empty database of the same revision from a copy; how many rows. All or nothing.
 
-    Raises Damaged, Conflict where the database is not empty, Unavailable.
+    The copy was made with one of the secret keys. The file must be seekable: the MAC is verified before the
+    first row is written, so a forged copy cannot fill the disk.
+
+    Raises Damaged, Conflict where the database is not empty, Unavailable, OSError.
     """
-    with gzip.GzipFile(fileobj=file, mode="rb") as packed:
-        return await _restore(database, Lines(packed), progress)
+    keys = [*secret_keys]
+    verified = Lines(file, keys)
+    for _ in range(len(verified.head["rows"]) + verified.total):
+        verified.next()
+    verified.end()
+    file.seek(0)
+    return await _restore(database, Lines(file, keys), progress)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_instant(value: Any) -> bool:
+    try:
+        return bool(datetime.fromisoformat(value))
+    except (TypeError, ValueError):
+        return False
+
+
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, dict) and all(type(each) is int and 0 <= each < 2**63 for each in value.values())
+
+
+HEAD: dict[str, Callable[[Any], bool]] = {
+    "key": _is_text,
+    "revision": _is_text,
+    "made_at": _is_instant,
+    "rows": _are_counts,
+    "given": _are_counts,
+}
+"""The members of the first line beside the number of the format."""
 
 
 class Lines:
-    """The lines of a copy, and the digest of what was read."""
+    """Reads the lines of a copy in bounded memory, and authenticates them. Every call raises Damaged."""
 
-    def __init__(self, file: Any) -> None:
-        self.file = file
-        self.digest = hashlib.sha256()
+    def __init__(self, file: IO[bytes], secret_keys: Iterable[str]) -> None:
+        self.packed = gzip.GzipFile(fileobj=file, mode="rb")
+        raw = self._raw()
+        self.head = _checked_head(_parsed(raw))
+        self.total: int = sum(self.head["rows"].values())
+        macs = dict(map(start_mac, secret_keys))
+        if self.head["key"] not in macs:
+            raise Damaged(
+                "another secret key made it",
+                "Set CLOUDARC_SECRET_KEY or CLOUDARC_OTHER_SECRET_KEY to the key of the server that made it; "
+                "without that setting the key is in secret.key in its data directory.",
+            )
+        self.mac = macs[self.head["key"]]
+        self.mac.update(raw)
 
-    def next(self) -> Any:
-        """The next line. Raises Damaged."""
-        try:
-            raw = self.file.readline()
-            line = orjson.loads(raw)
-        except (EOFError, gzip.BadGzipFile, zlib.error):
-            raise Damaged("it is cut, or no backup") from None
-        except ValueError:
-            raise Damaged("it is altered, or no backup") from None
-        if not (isinstance(line, dict) and "sha256" in line):
-            self.digest.update(raw)
-        return line
+    def next(self) -> bytes:
+        """Return the next line."""
+        raw = self._raw()
+        self.mac.update(raw)
+        return raw
 
     def end(self) -> None:
-        """Nothing may follow. Raises Damaged."""
-        try:
-            more = self.file.read(1)
-        except (EOFError, gzip.BadGzipFile, zlib.error):
-            raise Damaged("it is cut") from None
-        if more:
+        """Hold the last line to all lines before; nothing may follow it."""
+        if not hmac.compare_digest(self._raw(), _last_line(self.mac)):
+            raise Damaged("it is altered")
+        if self._unpack(1):
             raise Damaged("something stands after its end")
+
+    def _raw(self) -> bytes:
+        raw = self._unpack(MAX_LINE)
+        if len(raw) == MAX_LINE:
+            raise Damaged(f"a line of it is longer than {MAX_LINE // 2**20} MiB")
+        if not raw.endswith(b"\n"):
+            raise Damaged("it is cut, or no backup")
+        return raw
+
+    def _unpack(self, limit: int) -> bytes:
+        try:
+            return self.packed.readline(limit)
+        except (EOFError, gzip.BadGzipFile, zlib.error):
+            raise Damaged("it is cut, or no backup") from None
+
+
+def _parsed(raw: bytes) -> Any:
+    try:
+        return orjson.loads(raw)
+    except ValueError:
+        raise Damaged("it is altered, or no backup") from None
+
+
+def _checked_head(head: Any) -> dict[str, Any]:
+    if not isinstance(head, dict) or "cloudarc" not in head:
+        raise Damaged("it is no backup")
+    if head["cloudarc"] == 1:
+        raise Damaged("it is of format 1, which has no MAC", "Make a new one with this version.")
+    if head["cloudarc"] != FORMAT:
+        raise Damaged("a newer version made it")
+    for name, is_valid in HEAD.items():
+        if not is_valid(head.get(name)):
+            raise Damaged(f"{name} of its first line is malformed")
+    return head
 
 
 async def _restore(database: Database, lines: Lines, progress: Progress) -> int:
-    head = lines.next()
-    if not (isinstance(head, dict) and {"revision", "rows", "given"} <= head.keys()):
-        raise Damaged("it is no backup")
-    if head.get("cloudarc") != FORMAT:
-        raise Damaged("a newer version made it")
+    head = lines.head
     async with database.transaction() as db:
         revision = (await db.all(VERSION))[0].version_num
         if head["revision"] != revision:
@@ -196,66 +273,89 @@ async def _restore(database: Database, lines: Lines, progress: Progress) -> int:
                 f"its tables are of revision {head['revision']}, those of this version of {revision}: "
                 "restore it with the version that made it, then run `python -m server migrate` with this one"
             )
+        if head["rows"].keys() != {each.name for each in _tables()}:
+            raise Damaged("rows of its first line names other tables")
         # A migration puts a row there.
         await db.run(delete(Settings))
         for table in _tables():
             if await _count(db, table):
                 raise Conflict("The database is not empty; a backup goes into an empty one only.")
-        done, fresh, total = 0, 0, int(sum(head["rows"].values()))
+        done, fresh = 0, 0
         for table in _tables():
             async for count in _fill(db, table, lines, head["rows"][table.name]):
                 done += count
                 fresh += count
-                progress(done, total)
+                progress(done, lines.total)
                 if fresh >= FOLDED_AT and database.dialect.name == "postgresql":
                     await db.run(FOLD, limit=2 * fresh)
                     fresh = 0
-        if lines.next() != {"sha256": lines.digest.hexdigest()}:
-            raise Damaged("it is altered")
         lines.end()
         await _give_on(db, database, head["given"])
         if database.dialect.name == "postgresql":
             await db.run(FOLD, limit=2 * FOLDED_AT)
-    return total
+    return lines.total
 
 
 async def _fill(db: Connection, table: TableClause, lines: Lines, total: int) -> AsyncIterator[int]:
     """Put in the rows of a table, many at a time; how many each time."""
-    intro = lines.next()
     names = [each.name for each in table.c]
-    if intro != {"table": table.name, "columns": names}:
+    if _parsed(lines.next()) != {"table": table.name, "columns": names}:
         raise Damaged(f"it lacks {table.name}")
-    reads = [_reader(each) for each in table.c]
+    readers = [_reader(each) for each in table.c]
     statement = insert(table).values(dict.fromkeys(names))
-    for begin in range(0, total, AT_ONCE):
-        many = min(AT_ONCE, total - begin)
+    while total:
+        rows: list[dict[str, Any]] = []
+        size = 0
+        while len(rows) < min(AT_ONCE, total) and size < MAX_LINE:
+            raw = lines.next()
+            size += len(raw)
+            try:
+                rows.append(dict(zip(names, _read(_parsed(raw), readers), strict=True)))
+            except (ValueError, TypeError, ArithmeticError):
+                raise Damaged(f"a row of {table.name} is malformed") from None
         try:
-            rows = [dict(zip(names, _read(lines.next(), reads), strict=True)) for _ in range(many)]
-        except (ValueError, TypeError, ArithmeticError):
-            raise Damaged(f"a row of {table.name} is altered") from None
-        await db.many(statement, rows)
-        yield many
+            await db.many(statement, rows)
+        except Unavailable:
+            raise
+        except Exception as error:  # Each driver has its own for a value or a reference that does not fit.
+            raise Damaged(f"the database refuses a row of {table.name}") from error
+        total -= len(rows)
+        yield len(rows)
 
 
-READERS: dict[type, Callable[[str], Any]] = {
+PARSERS: dict[type, Callable[[str], Any]] = {
     Decimal: Decimal,
     datetime: datetime.fromisoformat,
     date: date.fromisoformat,
 }
+"""What JSON has as text."""
 
 
-def _reader(column: Any) -> Callable[[str], Any] | None:
+def _reader(column: Any) -> Callable[[Any], Any]:
+    """Return what reads a value of a column, and raises ValueError, TypeError, ArithmeticError.
+
+    SQLite itself would take a value of another type.
+    """
     kind = column.type.impl if isinstance(column.type, TypeDecorator) else column.type
     known: Any = kind.python_type
-    return READERS.get(known)
+    parse = PARSERS.get(known)
+    expected = str if parse else known
+
+    def read(value: Any) -> Any:
+        if value is None:
+            return None
+        if type(value) is not expected:
+            raise TypeError(f"this is no {expected}")
+        return parse(value) if parse else value
+
+    return read
 
 
-def _read(values: Sequence[Any], readers: Sequence[Callable[[str], Any] | None]) -> list[Any]:
-    """A row of the file as the database takes it."""
-    return [
-        value if read is None or value is None else read(value)
-        for value, read in zip(values, readers, strict=True)
-    ]
+def _read(values: Any, readers: Sequence[Callable[[Any], Any]]) -> list[Any]:
+    """A row of the file as the database takes it. Raises ValueError, TypeError, ArithmeticError."""
+    if not isinstance(values, list):
+        raise TypeError("a row is an array")
+    return [read(value) for value, read in zip(values, readers, strict=True)]
 
 
 async def _give_on(db: Connection, database: Database, given: dict[str, int]) -> None:
@@ -264,7 +364,7 @@ async def _give_on(db: Connection, database: Database, given: dict[str, int]) ->
         if list(table.primary_key.columns.keys()) != ["id"]:
             continue
         newest = (await db.all(select(func.max(table.c.id).label("id"))))[0].id or 0
-        last = max(newest, int(given.get(table.name, 0)))
+        last = max(newest, given.get(table.name, 0))
         for statement in _giving(database.dialect.name, table.name, last) if last else ():
             await db.all(text(statement))
 

@@ -5,7 +5,9 @@
 
 import asyncio
 import logging
+import os
 import sqlite3
+import stat
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -307,6 +309,22 @@ def _tell(future: "asyncio.Future[Any]", what: object) -> None:
         future.set_result(what)
 
 
+def keep_private(path: str) -> None:
+    """Create a database file that its owner alone can read, or narrow one of this user that is wider.
+
+    SQLite gives its log and its index the mode of the file. Errors are left to SQLite, which meets them too.
+    """
+    path = os.path.realpath(path)
+    with suppress(OSError):
+        # An existing file is never opened: to close it would end the locks that this process has on it.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    for each in (path, f"{path}-wal", f"{path}-shm", f"{path}-journal"):
+        with suppress(OSError):
+            found = os.stat(each)
+            if found.st_uid == os.geteuid() and found.st_mode & 0o077:
+                os.chmod(each, stat.S_IMODE(found.st_mode) & 0o700)
+
+
 class SQLite(Database):
     """A file, opened once for writing, once for reading, and for some threads to read aside."""
 
@@ -323,6 +341,7 @@ class SQLite(Database):
         self.ended: list[asyncio.Future[BaseException | None]] = []
 
     async def open(self) -> None:
+        keep_private(self.path)
         try:
             self.writer = SQLiteConnection(self, self._open())
             # There a savepoint keeps what it may have to take back.

@@ -1,11 +1,14 @@
 """What is kept encrypted: secrets that must be read again, and so cannot be kept as a hash.
 
+Beside it the MAC of a backup, whose key is derived from the same secret key for that purpose alone.
+
 A sealed text is ``v1.<key>.<base64>``: the version names the way, the second part the key, so that texts
 under an old key can be found and sealed anew. The rest is a random nonce and AES-256-GCM's output. The
 context, say the id of the row, is bound to it: a sealed text that is moved to another row does not open.
 """
 
 import base64
+import hmac
 import os
 
 from cryptography.exceptions import InvalidTag
@@ -16,6 +19,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 VERSION = "v1"
 # Changing this makes every sealed text unreadable.
 INFO = b"cloudarc sealing v1"
+# Changing this makes every backup unrestorable.
+MAC_INFO = b"cloudarc backup mac v1"
 KEY_BYTES = 32
 NAME_BYTES = 4
 NONCE_BYTES = 12
@@ -25,10 +30,22 @@ class Unsealable(Exception):
     """A sealed text does not open; the message says whether the key is another or the text is damaged."""
 
 
+def _derive(secret_key: str, info: bytes) -> tuple[str, bytes]:
+    """Derive a key for one purpose, and a public name that tells it from others."""
+    derived = HKDF(SHA256(), KEY_BYTES + NAME_BYTES, salt=None, info=info).derive(secret_key.encode())
+    return derived[KEY_BYTES:].hex(), derived[:KEY_BYTES]
+
+
 def _derived(secret_key: str) -> tuple[str, AESGCM]:
     """How texts under a key begin, and what seals them."""
-    derived = HKDF(SHA256(), KEY_BYTES + NAME_BYTES, salt=None, info=INFO).derive(secret_key.encode())
-    return f"{VERSION}.{derived[KEY_BYTES:].hex()}.", AESGCM(derived[:KEY_BYTES])
+    name, key = _derive(secret_key, INFO)
+    return f"{VERSION}.{name}.", AESGCM(key)
+
+
+def start_mac(secret_key: str) -> tuple[str, hmac.HMAC]:
+    """Start the HMAC-SHA256 of a backup, and name its key."""
+    name, key = _derive(secret_key, MAC_INFO)
+    return name, hmac.new(key, digestmod="sha256")
 
 
 class Box:

@@ -23,6 +23,8 @@ from server.environment import SettingError, Settings
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the result is the exit status."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Every file that a command makes is for this user alone.
+    os.umask(0o077)
     options = _parser().parse_args(arguments)
     try:
         for name in ("host", "port", "workers"):

@@ -164,12 +164,13 @@ class CrossOrigin(CORSMiddleware):
     """CORS whose preflight answers have the headers of all others; a refused one is any other OPTIONS."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope)
-        asked = scope["type"] == "http" and scope["method"] == "OPTIONS" and set(headers) >= PREFLIGHT
-        if asked and super().preflight_response(headers).status_code != 200:
-            await self.app(scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
+        # The scope of the lifespan has no headers.
+        if scope["type"] == "http" and scope["method"] == "OPTIONS":
+            headers = Headers(scope=scope)
+            if set(headers) >= PREFLIGHT and self.preflight_response(headers).status_code != 200:
+                await self.app(scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
 
     def preflight_response(self, request_headers: Headers) -> Response:
         response = super().preflight_response(request_headers)

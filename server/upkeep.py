@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from tqdm import tqdm
 
@@ -85,31 +86,30 @@ def purge(settings: Settings, options: argparse.Namespace) -> None:
 def backup(settings: Settings, options: argparse.Namespace) -> None:
     """Copy the whole database to a file, which is there complete or not at all."""
     refuse_pending(settings)
+    key = environment.secret_key(settings)
     path = Path(options.file)
-    draft = path.with_name(f".{path.name}-{os.getpid()}.part")
 
     async def copy(database: Database) -> int:
+        # Readable by this user alone, whatever the umask, under a name that nobody can foresee.
         with (
             _bar("backup") as tell,
-            open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
+            NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", suffix=".part") as file,
         ):
-            total = await copies.dump(database, file, now(), tell)
+            total = await copies.dump(database, file, now(), key, tell)
             file.flush()
             os.fsync(file.fileno())
-        # Unlike a rename, a link replaces nothing.
-        os.link(draft, path)
+            # Unlike a rename, a link replaces nothing, and follows no link that stands there.
+            os.link(file.name, path)
         return total
 
     try:
         if path.exists():
             raise SettingError(f"{path} exists already; choose another name.")
-        try:
-            total = asyncio.run(with_database(settings, copy))
-        finally:
-            draft.unlink(missing_ok=True)
+        total = asyncio.run(with_database(settings, copy))
     except OSError as error:
         raise SettingError(f"{path} cannot be written ({error.strerror}).") from error
-    print(f"{total} rows are in {path}. The secret key is not: keep CLOUDARC_SECRET_KEY elsewhere.")
+    print(f"{total} rows are in {path}. It is restored with the secret key only, which is not in it:")
+    print("keep CLOUDARC_SECRET_KEY elsewhere.")
 
 
 def restore(settings: Settings, options: argparse.Namespace) -> None:
@@ -117,15 +117,16 @@ def restore(settings: Settings, options: argparse.Namespace) -> None:
     try:
         with Path(options.file).open("rb") as file:
             migrate(settings, options)
+            keys = filter(None, (environment.secret_key(settings), settings.other_secret_key))
 
             async def fill(database: Database) -> int:
                 with _bar("restore") as tell:
-                    return await copies.restore(database, file, tell)
+                    return await copies.restore(database, file, keys, tell)
 
             total = asyncio.run(with_database(settings, fill))
     except OSError as error:
-        raise SettingError(f"{options.file} cannot be read ({error.strerror}).") from error
-    print(f"{total} rows are restored. Operators sign in again; the secret key must be that of the backup.")
+        raise SettingError(f"{options.file} cannot be read ({error.strerror or error}).") from error
+    print(f"{total} rows are restored. Operators sign in again.")
 
 
 def reseal(settings: Settings, options: argparse.Namespace) -> None:

@@ -30,6 +30,7 @@ WAITING = [
     "test_embedded",
     "test_fuzz",
     "test_command_line",
+    "test_environment_settings",
     "test_faults_soak",
     "test_soak",
     "test_mutants",

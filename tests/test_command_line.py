@@ -1,15 +1,18 @@
 """The command line and the settings: what works, and one line with exit status 2 for every mistake."""
 
+import argparse
+import asyncio
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -17,6 +20,9 @@ import psutil
 import pytest
 
 from openapi import contract
+from persistence import migrations
+from persistence.engines import connect, keep_private
+from server.__main__ import _parser
 from server.environment import SettingError, read
 from tests.conftest import new_database
 from tests.contract_client import Api
@@ -205,6 +211,112 @@ class TestServe:
         is_one_line(command(tmp_path, "serve", **settings), "migrate")
 
 
+def wide(folder: Path) -> list[str]:
+    """Which files below a folder group or others may read or write."""
+    files = [each for each in folder.rglob("*") if not each.is_dir()]
+    assert files
+    return [f"{each.name} {each.stat().st_mode & 0o777:o}" for each in files if each.stat().st_mode & 0o077]
+
+
+class TestFiles:
+    """A data directory that others can enter, and a umask that takes away nothing."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        (tmp_path / "var").mkdir()
+        (tmp_path / "var").chmod(0o755)
+        return tmp_path
+
+    def run(self, folder: Path, *arguments: str) -> None:
+        program = [sys.executable, "-m", "server", *arguments]
+        done = subprocess.run(program, env=environment(folder), umask=0, capture_output=True, check=False)
+        assert b"Traceback" not in done.stderr
+
+    def test_a_server_makes_none_that_others_can_read(self, folder: Path) -> None:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "server", "serve", "--port", "0"],
+            env=environment(folder),
+            stdout=subprocess.PIPE,
+            text=True,
+            umask=0,
+        )
+        try:
+            assert process.stdout is not None
+            base = process.stdout.readline().split()[-1]
+            api = Api(base, ADMIN)
+            assert api.post("/services/1/suspend").status_code == 200
+            api.close()
+            names = {each.name for each in (folder / "var").iterdir()}
+            assert names >= {"cloudarc.db", "cloudarc.db-wal", "cloudarc.db-shm", "serve.lock", "valkey.log"}
+            assert wide(folder) == []
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=20)
+
+    def test_no_command_makes_one_that_others_can_read(self, folder: Path) -> None:
+        (folder / "none.gz").touch(0o600)
+        for nth, arguments in enumerate(
+            (
+                ("migrate",),
+                ("seed", "--demo"),
+                ("restore", str(folder / "none.gz")),
+                ("token", "create", "--client", "42"),
+                ("doctor",),
+            )
+        ):
+            self.run(folder, *arguments)
+            assert (folder / "var" / "cloudarc.db").exists()
+            assert wide(folder) == [], arguments
+            (folder / "var").rename(folder / f"var{nth}")
+            (folder / "var").mkdir()
+            (folder / "var").chmod(0o755)
+
+    @pytest.mark.parametrize("open_it", ["migrate", "connect"])
+    def test_a_wide_one_of_an_earlier_version_is_narrowed(self, tmp_path: Path, open_it: str) -> None:
+        file = tmp_path / "cloudarc.db"
+        migrations.upgrade(f"sqlite:///{file}")
+        with closing(sqlite3.connect(file)) as raw:
+            raw.execute("PRAGMA journal_mode=WAL")
+            raw.execute("CREATE TABLE more (id INTEGER)")
+            files = [file, *tmp_path.glob("cloudarc.db-*")]
+            assert len(files) == 3
+            for each in files:
+                each.chmod(0o644)
+            if open_it == "migrate":
+                migrations.upgrade(f"sqlite:///{file}")
+            else:
+
+                async def look() -> None:
+                    database = connect(f"sqlite:///{file}")
+                    await database.open()
+                    await database.close()
+
+                asyncio.run(look())
+            assert wide(tmp_path) == []
+
+    def test_to_narrow_one_lets_go_of_no_lock(self, tmp_path: Path) -> None:
+        file = tmp_path / "cloudarc.db"
+        keep_private(str(file))
+        with closing(sqlite3.connect(file, isolation_level=None)) as raw:
+            raw.execute("CREATE TABLE more (id INTEGER)")
+            raw.execute("BEGIN IMMEDIATE")
+            file.chmod(0o644)
+            keep_private(str(file))
+            assert wide(tmp_path) == []
+            other = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('BEGIN IMMEDIATE')"
+            tried = subprocess.run([sys.executable, "-c", other, str(file)], capture_output=True, check=False)
+            assert b"database is locked" in tried.stderr
+
+    def test_one_behind_a_link_is_made_for_its_owner_alone(self, tmp_path: Path) -> None:
+        (tmp_path / "link.db").symlink_to(tmp_path / "real.db")
+        before = os.umask(0)
+        try:
+            migrations.upgrade(f"sqlite:///{tmp_path / 'link.db'}")
+        finally:
+            os.umask(before)
+        assert wide(tmp_path) == []
+
+
 class TestMistakes:
     @pytest.mark.parametrize(
         "arguments",
@@ -372,3 +484,89 @@ class TestSettings:
         )
         assert settings.database_url.startswith("sqlite:////")
         assert settings.database_url.endswith("/var/cloudarc.db")
+
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+DOCUMENTED = re.findall(r"^\| `python -m server ([^`]+)` \|(.*)\|$", README, re.MULTILINE)
+COMMANDS = [shlex.split(line) for line, _ in DOCUMENTED]
+# Rows that name further verbs of the command.
+COMMANDS += [["operator", verb, "--name", "robin"] for verb in ("password", "unlock")] + [
+    ["operator", "list"]
+]
+PASSWORD = "correct horse battery"
+STARTS = {
+    "serve": "CloudArc serves",
+    "worker": "CloudArc delivers webhooks",
+}
+"""What a command says that runs until it is stopped."""
+
+
+class TestDocumented:
+    def test_the_readme_names_every_command(self) -> None:
+        parser = _parser()
+        (known,) = [each.choices for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
+        assert {each[0] for each in COMMANDS} == set(known)
+        (row,) = [f"{line} {text}" for line, text in DOCUMENTED if line.startswith("operator")]
+        (verbs,) = [
+            each.choices
+            for each in known["operator"]._actions
+            if isinstance(each, argparse._SubParsersAction)
+        ]
+        assert all(verb in row for verb in verbs)
+        assert {each[1] for each in COMMANDS if each[0] == "operator"} == set(verbs)
+
+    def test_every_command_does_its_work_as_it_is_written_there(self, tmp_path: Path) -> None:
+        """In the order in which they can be done: the database is migrated and filled first."""
+        first = ["migrate", "seed", "backup"]
+        order = sorted(COMMANDS, key=lambda each: first.index(each[0]) if each[0] in first else len(first))
+        for arguments in order:
+            if arguments[0] in STARTS:
+                self.starts_and_stops(tmp_path, arguments)
+                continue
+            given = [str(tmp_path / "copy.gz") if each == "FILE" else each for each in arguments]
+            # A restore is into an empty database.
+            place = (
+                {"database_url": f"sqlite:///{tmp_path / 'other.db'}"} if arguments[0] == "restore" else {}
+            )
+            done = subprocess.run(
+                [sys.executable, "-m", "server", *given],
+                env=environment(tmp_path, **place),
+                input=f"{PASSWORD}\n",
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.returncode == 0, (arguments, done.stderr)
+            assert "Traceback" not in done.stderr
+
+    def starts_and_stops(self, folder: Path, arguments: list[str]) -> None:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "server", *arguments],
+            env=environment(folder, port="0"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(STARTS[arguments[0]])
+        finally:
+            process.send_signal(signal.SIGTERM)
+            rest, _ = process.communicate(timeout=20)
+        assert "Traceback" not in rest
+
+
+class TestPurge:
+    def test_what_is_old_is_deleted_and_told(self, tmp_path: Path) -> None:
+        file = tmp_path / "var" / "cloudarc.db"
+        file.parent.mkdir()
+        copy_demo(file)
+        with closing(sqlite3.connect(file)) as raw, raw:
+            total = raw.execute("SELECT count(*) FROM events").fetchone()[0]
+        done = command(tmp_path, "purge", "--days", "1")
+        assert done.returncode == 0 and re.search(r"^\d+ deliveries and \d+ events from before", done.stdout)
+        with closing(sqlite3.connect(file)) as raw:
+            left = raw.execute("SELECT count(*) FROM events").fetchone()[0]
+        assert total > left and f"and {total - left} events" in done.stdout
+        is_one_line(command(tmp_path, "purge", "--days", "0"), "days")

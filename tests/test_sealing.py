@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from persistence.sealing import Box, Unsealable
+from persistence.sealing import INFO, MAC_INFO, Box, Unsealable, _derive, start_mac
 from server.environment import SettingError, Settings, secret_key
 from tests.test_command_line import environment
 
@@ -65,6 +65,26 @@ class TestBox:
             BOX.open(f"{beginning}.{end}", "endpoint 1")
         with pytest.raises(Unsealable, match=r"another|Nothing"):
             BOX.open(end, "endpoint 1")
+
+
+class TestMac:
+    def test_a_mac_of_today_will_be_verified_tomorrow(self) -> None:
+        """Kept verbatim: whoever changes the way must raise the number of a backup's format."""
+        name, mac = start_mac(KEY)
+        mac.update(b"a line\n")
+        assert (name, mac.hexdigest()) == (
+            "da90f91f",
+            "779d116c389c662531b2f0b2775870a9c4b64630184a3c89a48af4a23c1b2502",
+        )
+
+    def test_its_key_is_neither_the_secret_key_nor_that_of_sealing(self) -> None:
+        keys = {KEY.encode(), _derive(KEY, INFO)[1], _derive(KEY, MAC_INFO)[1]}
+        assert len(keys) == 3
+        assert start_mac(KEY)[0] != _derive(KEY, INFO)[0]
+
+    def test_another_secret_key_has_another_name_and_another_mac(self) -> None:
+        (name, mac), (other_name, other) = start_mac(KEY), start_mac("l" * 32)
+        assert name != other_name and mac.hexdigest() != other.hexdigest()
 
 
 class TestSecretKey:

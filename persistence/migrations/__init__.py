@@ -12,6 +12,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from persistence.database import Connection as Reading
+from persistence.engines import keep_private
 from persistence.errors import StartError
 
 if TYPE_CHECKING:
@@ -96,9 +97,11 @@ async def behind(db: Reading) -> bool:
 
 
 def _with_connection(url: str, work):  # type: ignore[no-untyped-def]
-    shown = make_url(url).render_as_string(hide_password=True)
+    parsed = make_url(url)
+    shown = parsed.render_as_string(hide_password=True)
     try:
-        if make_url(url).get_backend_name() == "sqlite":
+        if parsed.get_backend_name() == "sqlite":
+            keep_private(str(parsed.database))
             engine = create_engine(url)
             _hold_schema_changes(engine)
             with engine.begin() as connection:
