@@ -81,14 +81,13 @@ def call(api: Api, operation: contract.Operation, id: int, dialect: contract.Aud
     return api.request(operation.method.upper(), path, json=example_body(operation, dialect))
 
 
-<<<<<<< HEAD
 OF_ALL = ("departments", "knowledgebase", "announcements")
 """Nouns that belong to no client; all clients read them."""
-=======
+
+
 def lacks(operation: contract.Operation) -> str:
     """The refusal of a key without the operation's own scope."""
     return f"The API key lacks the scope {operation.scope}."
->>>>>>> keys
 
 
 def noun(operation: contract.Operation) -> str:

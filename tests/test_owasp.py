@@ -24,11 +24,18 @@ from tests import making
 from tests.contract_client import DOCUMENT, OPERATIONS, Api
 from tests.receiver import receiving
 from tests.running import ADMIN, BOX, OTHER, Running, prepared, serving
-<<<<<<< HEAD
-from tests.test_auth import OF_ALL, PROTECTED, SCOPES, by_id, call, example_body, fresh, noun
-=======
-from tests.test_auth import ALSO, PROTECTED, SCOPES, by_id, call, example_body, fresh, lacks, noun
->>>>>>> keys
+from tests.test_auth import (
+    ALSO,
+    OF_ALL,
+    PROTECTED,
+    SCOPES,
+    by_id,
+    call,
+    example_body,
+    fresh,
+    lacks,
+    noun,
+)
 from webhooks.delivery import Worker
 from webhooks.sending import session
 
