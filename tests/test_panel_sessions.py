@@ -674,15 +674,33 @@ class TestManyAtOnce:
     def held(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
         """No check of a password ends before this is set."""
         go = threading.Event()
-        fits = passwords._fits
+        check = passwords._fits
 
         def waiting(password_hash: str, password: str) -> bool:
             assert go.wait(60)
-            return fits(password_hash, password)
+            return check(password_hash, password)
 
         monkeypatch.setattr(passwords, "_fits", waiting)
         yield go
         go.set()
+
+    @pytest.fixture
+    def all_wait(self, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+        """Is set when as many checks are asked for as there are places."""
+        asked = threading.Event()
+        left = passwords.STRANGERS
+        fits: Look = passwords.fits
+
+        async def counting(password_hash: str, password: str) -> bool:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                # Once this task waits for its thread.
+                asyncio.get_running_loop().call_soon(asked.set)
+            return await fits(password_hash, password)
+
+        monkeypatch.setattr(passwords, "fits", counting)
+        return asked
 
     def start(self, server: Running, number: int, statuses: list[int]) -> Any:
         """Begin sign-ins from new addresses in the server's loop; ``statuses`` grows with each answer."""
@@ -709,10 +727,11 @@ class TestManyAtOnce:
         return asyncio.run_coroutine_threadsafe(run(), server.loop)
 
     def test_a_client_is_registered_while_three_hundred_sign_ins_wait(
-        self, server: Running, held: threading.Event
+        self, server: Running, held: threading.Event, all_wait: threading.Event
     ) -> None:
         statuses: list[int] = []
         running = self.start(server, 300, statuses)
+        assert all_wait.wait(60)
         admin = Api(server.url, ADMIN)
         body = {"first_name": "A", "last_name": "B", "email": f"{token_hex(6)}@example.com"}
         made = admin.http.post("/clients", json={**body, "password": "correct horse"}, timeout=30)
