@@ -25,11 +25,11 @@ VIEWS = Views(client=_account, admin=_account)
 DELETED = Views(client=deleted, admin=deleted)
 
 
-async def _columns(body: dict[str, Any]) -> dict[str, Any]:
+async def _columns(body: dict[str, Any], user: Caller) -> dict[str, Any]:
     """The columns that a body names; the street has one column under two names."""
     values = {("address1" if name == "address" else name): value for name, value in body.items()}
     if "password" in values:
-        values["password_hash"] = await hashed(values.pop("password"))
+        values["password_hash"] = await hashed(values.pop("password"), (user.actor, user.actor_id))
     return values
 
 
@@ -54,7 +54,7 @@ async def get_client(id: int, user: Caller, db: Connection) -> Answer:
 
 async def create_client(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> Answer:
     """Register a client."""
-    client = await clients.create(db, await _columns(body), now)
+    client = await clients.create(db, await _columns(body, user), now)
     await outbox.record(db, "client.created", _account(client), now)
     return user.dialect.created(VIEWS, client)
 
@@ -63,7 +63,7 @@ async def update_client(
     id: int, body: dict[str, Any], user: Caller, db: Connection, if_match: str | None = None
 ) -> Answer:
     """Change the members that the body names."""
-    changed = await clients.change(db, id, await _columns(body), versions(if_match))
+    changed = await clients.change(db, id, await _columns(body, user), versions(if_match))
     return user.dialect.item(VIEWS, changed)
 
 

@@ -19,9 +19,12 @@ from panel import forms, showing
 from panel.calls import Call, Visit
 from panel.operations import NAVIGATION, Page, Pages
 from panel.pages import Desk
-from panel.sessions import Sessions, Signed, forget, keep
+from panel.sessions import DEVICE_COOKIE, Sessions, Signed, forget, keep, read_cookie
 from persistence.database import Database
 from persistence.errors import Unavailable
+from persistence.operators import TooEarly
+from persistence.passwords import TooManySignIns
+from persistence.sealing import Box
 
 logger = logging.getLogger("cloudarc")
 
@@ -47,8 +50,11 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
-Charge = Callable[[Scope], Awaitable[int]]
-"""Counts a try to sign in for its address; the seconds to wait, 0 where it is admitted."""
+TRIES = 10
+"""How often a minute one address may try to sign in."""
+
+Charge = Callable[[str], Awaitable[int]]
+"""Counts a try to sign in for an address; the seconds to wait, 0 where it is admitted."""
 
 
 class Show(Protocol):
@@ -64,12 +70,15 @@ class Panel:
         call: Call,
         database: Database,
         clock: Callable[[], datetime],
+        address_of: Callable[[Scope], str],
         charge: Charge,
         dead: Collection[str] = frozenset(),
+        box: Box | None = None,
     ) -> None:
-        """``dead`` are hashes of passwords that open nothing."""
+        """``dead`` are hashes of passwords that open nothing. Without ``box`` no device is known."""
         self.pages = Pages(document)
-        self.sessions = Sessions(database, clock, dead)
+        self.sessions = Sessions(database, clock, dead, box)
+        self.address_of = address_of
         self.charge = charge
         self.style = (FOLDER / "style.css").read_bytes()
         self.templates = Environment(
@@ -200,22 +209,42 @@ class Panel:
             ended = "Your session has ended, so nothing was done. Sign in and do it again."
             message = ended if "ended" in request.query_params else ""
             return self.render(request, "sign_in.html", way=way, name="", message=message)
-        sent = await forms.read(request, None)
-        name = forms.one(sent, "name")
-        seconds = await self.charge(request.scope)
-        if seconds:
-            message = f"Too many tries from your address; try again in {seconds} seconds."
-            headers = {"Retry-After": str(seconds)}
+        forms.check_headers(request)
+        address = self.address_of(request.scope)
+
+        def refuse(status: int, message: str, *, name: str = "", **more: Any) -> Response:
             return self.render(
-                request, "sign_in.html", status=429, way=way, name=name, message=message, headers=headers
+                request, "sign_in.html", status=status, way=way, name=name, message=message, **more
             )
-        signed = await self.sessions.sign_in(name, forms.one(sent, "password"))
+
+        if seconds := await self.charge(address):
+            # Nothing of the form has been read, so what follows on the connection belongs to it.
+            return refuse(
+                429,
+                f"Your address has tried to sign in {TRIES} times in a minute; {_again_in(seconds)}.",
+                headers={"Retry-After": str(seconds), "Connection": "close"},
+            )
+        sent = await forms.read(request, None, forms.SIGN_IN)
+        name, password = forms.one(sent, "name"), forms.one(sent, "password")
+        if not (name and password):
+            return refuse(400, "Fill in both the name and the password.", name=name)
+        try:
+            signed = await self.sessions.sign_in(name, password, address, read_cookie(request, DEVICE_COOKIE))
+        except TooEarly as error:
+            return refuse(
+                429,
+                f"There were too many failed tries to sign in with this name; {_again_in(error.seconds)}.",
+                name=name,
+                delayed=True,
+                headers={"Retry-After": str(error.seconds)},
+            )
+        except TooManySignIns as error:
+            return refuse(503, str(error), name=name, headers={"Retry-After": "1"})
         if signed is None:
-            message = "The name and the password do not fit, or there were too many wrong tries."
-            return self.render(request, "sign_in.html", status=403, way=way, name=name, message=message)
+            return refuse(403, "The name and the password do not fit.", name=name)
         visit.caller = signed.caller
         response = RedirectResponse(way, 303)
-        keep(response, signed.secret)
+        keep(response, signed)
         return response
 
     async def _sign_out(self, request: Request, signed: Signed) -> Response:
@@ -224,3 +253,7 @@ class Panel:
         response = RedirectResponse("/admin/sign-in", 303)
         forget(response)
         return response
+
+
+def _again_in(seconds: int) -> str:
+    return f"try again in {seconds} second{'' if seconds == 1 else 's'}"

@@ -4,18 +4,28 @@ import hmac
 import secrets
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from handlers.caller import Caller
 from persistence import credentials, operators, passwords
-from persistence.database import Database
+from persistence.database import Database, Row
+from persistence.sealing import Box, Unsealable
 
 COOKIE = "__Host-cloudarc"
 
-MAX_NAME = 100
+DEVICE_COOKIE = "__Host-cloudarc-device"
+
+DEVICE_LIFETIME = timedelta(days=180)
+
+MAX_COOKIES = 8 * 1024
+"""Bytes of all Cookie headers of a request together; more are not parsed."""
+
+# Stands for the operator of a name that nobody has, so that such an attempt does the same work.
+NOBODY: Row = SimpleNamespace(id=0, name="", password_hash=passwords.DUMMY_HASH)
 
 
 @dataclass(frozen=True)
@@ -25,6 +35,8 @@ class Signed:
     name: str
     caller: Caller
     secret: str
+    device: str = ""
+    """The value of the device's cookie, where one is to be set."""
 
     @property
     def csrf(self) -> str:
@@ -33,18 +45,26 @@ class Signed:
 
 
 class Sessions:
-    """Who has signed in. ``dead`` are hashes of passwords that everybody knows."""
+    """Who has signed in. ``dead`` are hashes of passwords that everybody knows.
+
+    Without ``box`` no device is known.
+    """
 
     def __init__(
-        self, database: Database, clock: Callable[[], datetime], dead: Collection[str] = frozenset()
+        self,
+        database: Database,
+        clock: Callable[[], datetime],
+        dead: Collection[str] = frozenset(),
+        box: Box | None = None,
     ) -> None:
         self.database = database
         self.clock = clock
         self.dead = dead
+        self.box = box
 
     async def find(self, request: Request) -> Signed | None:
         """Who has signed in with the request's cookie. Raises Unavailable."""
-        secret = request.cookies.get(COOKIE)
+        secret = read_cookie(request, COOKIE)
         if not secret:
             return None
         digest, now = credentials.digest(secret), self.clock()
@@ -57,27 +77,53 @@ class Sessions:
                 await operators.used(db, digest, now)
         return Signed(found.name, Caller.operator(found.operator_id), secret)
 
-    async def sign_in(self, name: str, password: str) -> Signed | None:
-        """A new session, or None where name and password do not fit or the operator is locked.
+    async def sign_in(self, name: str, password: str, address: str, device_cookie: str = "") -> Signed | None:
+        """Return a new session, or None where name and password do not fit.
 
-        The try is counted, and committed, before the password is looked at, so that however many come at
-        once no more are looked at than an operator has. Raises Unavailable.
+        The attempt is counted, and committed, before the password is checked, so that however many come at
+        once no more are checked than the delays admit. A name that nobody has is treated like any other.
+        Raises TooEarly, TooManySignIns, Unavailable.
         """
-        async with self.database.transaction() as db:
-            operator = await operators.charge(db, name[:MAX_NAME])
-        known = operator is not None and operator.password_hash not in self.dead
-        fits = await passwords.fits(
-            operator.password_hash if operator is not None and known else passwords.NOBODYS,
-            password[: passwords.MAX_PASSWORD],
-        )
-        if operator is None or not known or not fits:
+        # PostgreSQL keeps no text with a NUL, and no operator's name has one.
+        name = name[: operators.MAX_NAME].replace("\0", "\ufffd")
+        async with self.database.reading() as db:
+            operator = await operators.find(db, name)
+        if operator is None or operator.password_hash in self.dead:
+            operator = NOBODY
+        device = self._device(operator, device_cookie)
+        rules = operators.delay_rules(address, device)
+        with passwords.sign_in_place(known_device=bool(device)):
+            async with self.database.transaction() as db:
+                await operators.count_attempt(db, name, rules, self.clock())
+            fits = await passwords.fits(operator.password_hash, password[: passwords.MAX_PASSWORD])
+        if operator is NOBODY or not fits:
             return None
-        secret = secrets.token_urlsafe(32)
+        secret, now = secrets.token_urlsafe(32), self.clock()
         async with self.database.transaction() as db:
-            if not await operators.passed(db, operator):
+            if not await operators.has_password(db, operator):
                 return None
-            await operators.start(db, operator.id, credentials.digest(secret), self.clock())
-        return Signed(operator.name, Caller.operator(operator.id), secret)
+            await operators.reset_attempts(db, name, rules)
+            await operators.start(db, operator.id, credentials.digest(secret), now)
+        return Signed(operator.name, Caller.operator(operator.id), secret, self._new_device(operator, now))
+
+    def _new_device(self, operator: Row, now: datetime) -> str:
+        """Return the value of a new device's cookie, "" without a box."""
+        if self.box is None:
+            return ""
+        sealed = self.box.seal(f"{secrets.token_hex(8)} {int(now.timestamp())}", _device_context(operator))
+        return sealed.translate(TO_COOKIE)
+
+    def _device(self, operator: Row, value: str) -> str:
+        """Return the id of the device that a cookie is of, "" where it is of none that the operator knows."""
+        try:
+            opened = (
+                self.box.open(value.translate(FROM_COOKIE), _device_context(operator)) if self.box else ""
+            )
+        except Unsealable:
+            return ""
+        device, _, issued = opened.partition(" ")
+        known = device and self.clock() < datetime.fromtimestamp(int(issued), UTC) + DEVICE_LIFETIME
+        return device if known else ""
 
     async def sign_out(self, signed: Signed) -> None:
         """End the session: its cookie opens nothing any more."""
@@ -85,11 +131,44 @@ class Sessions:
             await operators.end(db, credentials.digest(signed.secret))
 
 
-def keep(response: Response, secret: str) -> None:
-    """Give the browser the cookie of a session. It holds until the browser ends, or the session does."""
-    response.set_cookie(COOKIE, secret, path="/", secure=True, httponly=True, samesite="strict")
+# A cookie's value has these characters of base64 in quotes only, which not every client sends back.
+TO_COOKIE, FROM_COOKIE = str.maketrans("+/=", "-_~"), str.maketrans("-_~", "+/=")
+
+
+def _device_context(operator: Row) -> str:
+    """Return what the cookies of an operator's devices are bound to; a new password ends them all."""
+    return f"sign-in device of operator {operator.id} with {operator.password_hash}"
+
+
+def read_cookie(request: Request, name: str) -> str:
+    """Return the value of the cookie with exactly this name; "" where there is none, or more than one.
+
+    Starlette also strips Unicode's white space, so a name that begins with it would pass for this one. Such
+    a cookie can be set by another host of the same domain, which the browser refuses for ``__Host-``.
+    """
+    headers = [value for key, value in request.scope["headers"] if key == b"cookie"]
+    if sum(map(len, headers)) > MAX_COOKIES:
+        return ""
+    pairs = [each.strip(b" \t").partition(b"=") for header in headers for each in header.split(b";")]
+    values = [value.decode("latin-1") for key, _, value in pairs if key == name.encode()]
+    return values[0] if len(values) == 1 else ""
+
+
+def keep(response: Response, signed: Signed) -> None:
+    """Give the browser the cookies of a session and of its device.
+
+    The first holds until the browser ends, or the session does.
+    """
+    _set_cookie(response, COOKIE, signed.secret)
+    if signed.device:
+        seconds = int(DEVICE_LIFETIME.total_seconds())
+        _set_cookie(response, DEVICE_COOKIE, signed.device, f"; Max-Age={seconds}")
 
 
 def forget(response: Response) -> None:
-    """Take the cookie away."""
-    response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="strict")
+    """Take the session's cookie away; the device stays known."""
+    _set_cookie(response, COOKIE, "", "; Max-Age=0")
+
+
+def _set_cookie(response: Response, name: str, value: str, more: str = "") -> None:
+    response.headers.append("Set-Cookie", f"{name}={value}; Path=/; Secure; HttpOnly; SameSite=Strict{more}")

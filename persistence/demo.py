@@ -132,9 +132,7 @@ def build() -> dict[type[Base], Rows]:
             {"id": 2, "name": "Spare", "scopes": "*", "digest": credentials.digest("spare key")},
         ],
     }
-    tables[Operator] = [
-        {"id": 1, "name": OPERATOR, "password_hash": OPERATOR_HASH, "tries": 0, "created_at": START}
-    ]
+    tables[Operator] = [{"id": 1, "name": OPERATOR, "password_hash": OPERATOR_HASH, "created_at": START}]
     for credential in (*tables[Token], *tables[ApiKey]):
         credential.update(beginning="", created_at=START, expires_at=None, last_used_at=None, revoked_at=None)
     tables[Service] = list(_services(random, tables[Server]))

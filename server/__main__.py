@@ -126,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
             "make one; the password is asked for, or read from stdin",
         ),
         ("password", "server.access:change_password", "give one another password, and end all its sessions"),
-        ("unlock", "server.access:unlock_operator", "let one in again after too many wrong passwords"),
+        ("unlock", "server.access:unlock_operator", "end the delays after failed sign-ins"),
     ):
         each = verbs.add_parser(name, help=text, description=text)
         each.add_argument("--name", type=_name, required=True, help="what the operator is called")

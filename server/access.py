@@ -2,12 +2,14 @@
 
 import argparse
 import getpass
+import math
 import secrets
 import sys
+from datetime import datetime
 
 from openapi import contract
 from persistence import api_keys, credentials, operators, tokens
-from persistence.database import Connection
+from persistence.database import Connection, Row
 from persistence.passwords import MAX_PASSWORD, hashed
 from server.clock import now
 from server.environment import SettingError, Settings
@@ -68,7 +70,7 @@ def create_operator(settings: Settings, options: argparse.Namespace) -> None:
 
 
 def change_password(settings: Settings, options: argparse.Namespace) -> None:
-    """Give an operator another password, which unlocks it and ends all its sessions."""
+    """Give an operator another password, which ends its delays and all its sessions."""
     password = _password()
 
     async def work(db: Connection) -> None:
@@ -79,7 +81,7 @@ def change_password(settings: Settings, options: argparse.Namespace) -> None:
 
 
 def unlock_operator(settings: Settings, options: argparse.Namespace) -> None:
-    """Let an operator in again."""
+    """End the delays that failed sign-ins have caused for an operator."""
 
     async def work(db: Connection) -> None:
         await operators.unlock(db, options.name)
@@ -88,12 +90,20 @@ def unlock_operator(settings: Settings, options: argparse.Namespace) -> None:
     print(f"{options.name} may sign in again.")
 
 
+def _failed(operator: Row, now: datetime) -> str:
+    """What has become of the latest sign-ins from devices that are not known."""
+    if operator.failures is None or operator.updated_at <= now - operators.ATTEMPTS_KEPT:
+        return ""
+    seconds = math.ceil((operator.next_at - now).total_seconds())
+    delay = f", a new device is delayed by {seconds} s" if seconds > 0 else ""
+    return f", {operator.failures} failed sign-ins{delay}"
+
+
 def list_operators(settings: Settings, options: argparse.Namespace) -> None:
     """Print all operators."""
 
     async def work(db: Connection) -> None:
         for each in await operators.everybody(db):
-            locked = ", locked" if each.tries >= operators.LOCKED_AT else ""
-            print(f"{each.name}  since {each.created_at:%Y-%m-%d}{locked}")
+            print(f"{each.name}  since {each.created_at:%Y-%m-%d}{_failed(each, now())}")
 
     write(settings, work)

@@ -9,7 +9,7 @@ import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from handlers.caller import Caller
-from panel.app import Panel
+from panel.app import TRIES, Panel
 from panel.calls import Result, Visit
 from server.edge import Edge
 from server.errors import as_problem, body_of
@@ -17,9 +17,6 @@ from server.idempotency import fingerprint
 from server.logs import log_call
 from server.pipeline import Pipeline
 from server.transport import Call, request_id
-
-TRIES = 10
-"""How often a minute somebody may try to sign in from one address."""
 
 
 class Operations:
@@ -77,8 +74,10 @@ class Front:
             Operations(edge.pipeline),
             edge.database,
             edge.clock,
+            edge.subjects.address,
             self._charge,
             dead=dead,
+            box=edge.pipeline.own["box"],
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -104,7 +103,7 @@ class Front:
             if self.edge.metrics:
                 self.edge.metrics.count(call)
 
-    async def _charge(self, scope: Scope) -> int:
-        """Count a try to sign in for its address; the seconds to wait, 0 where it is admitted."""
-        count = await self.edge.counters.hit(f"sign-in:{self.edge.subjects.address(scope)}", TRIES)
+    async def _charge(self, address: str) -> int:
+        """Count a try to sign in for an address; the seconds to wait, 0 where it is admitted."""
+        count = await self.edge.counters.hit(f"sign-in:{address}", TRIES)
         return 0 if count.admitted else count.seconds

@@ -1,14 +1,20 @@
 """The forms of the panel: what they do, what they refuse, and what they say of it."""
 
+import asyncio
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from secrets import token_hex
 from typing import Any
+from urllib.parse import parse_qsl
 
 import httpx
 import pytest
+from starlette.requests import Request
 
+from panel import forms
 from persistence.activity import Activity
 from persistence.clients import Client
 from persistence.departments import Department
@@ -17,6 +23,7 @@ from tests import making
 from tests.contract_client import Api
 from tests.operators import Browser, Form, heading, text
 from tests.running import ADMIN, Running, prepared, serving
+from tests.test_panel_sessions import answered
 
 
 @pytest.fixture(scope="module")
@@ -508,5 +515,108 @@ class TestForeignForms:
         assert admin.get(f"/invoices/{id}").json()["data"]["status"] == "unpaid"
 
     def test_fields_that_the_form_does_not_have_are_not_sent_on(self, operator: Browser, admin: Api) -> None:
-        id = id_of(operator.send("/admin/departments/new", name="x", id="7", version="9"))
-        assert id != 7
+        id = id_of(operator.send("/admin/departments/new", name="x", id="7777777", version="9"))
+        assert id != 7777777
+
+
+class TestReading:
+    """How a form is decoded, however large it is."""
+
+    def decoded(self, body: bytes) -> tuple[list[tuple[str, str]], int]:
+        """The fields, and how often other work of the event loop had its turn meanwhile."""
+        turns = 0
+
+        async def run() -> list[tuple[str, str]]:
+            async def count() -> None:
+                nonlocal turns
+                while True:
+                    turns += 1
+                    await asyncio.sleep(0)
+
+            other = asyncio.create_task(count())
+            try:
+                return await forms._pairs(body)
+            finally:
+                other.cancel()
+
+        return asyncio.run(run()), turns
+
+    def test_it_has_the_fields_that_the_standard_library_finds(self) -> None:
+        random, read = Random(1), 0
+        parts = [
+            b"a",
+            b"=",
+            b"&",
+            b"+",
+            b"%41",
+            b"%C3%A4",
+            b"%F0%9F%92%A9",
+            b"%",
+            b"%4",
+            b"%zz",
+            b"%0D%0A",
+            b";",
+        ]
+        for length in (1, 5, 50, forms.PIECE, 3 * forms.PIECE):
+            for _ in range(40):
+                body = b"".join(random.choices(parts, k=length // 2 + 1)).replace(b"&", b"x&", 1500)
+                body = body if body.count(b"&") < forms.MAX_FIELDS else body.replace(b"&", b"")
+                try:
+                    wanted = parse_qsl(body.decode(), keep_blank_values=True, errors="strict")
+                except UnicodeDecodeError:
+                    with pytest.raises(UnicodeDecodeError):
+                        self.decoded(body)
+                else:
+                    read += 1
+                    assert self.decoded(body)[0] == wanted
+        assert 20 < read < 200
+
+    def test_an_escape_is_not_cut_wherever_it_stands(self) -> None:
+        for shift in range(4):
+            body = b"a=" + b"x" * (forms.PIECE - 4 + shift) + b"%C3%A4" * forms.PIECE
+            assert self.decoded(body)[0] == parse_qsl(body.decode())
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"a=" + b"%41" * 690_000,
+            b"a=" + b"%C3%A4" * 340_000,
+            b"a" * 2_000_000,
+            b"&".join(b"a%d=" % nth + b"%41" * 340 for nth in range(2000)),
+        ],
+        ids=["one field", "no ASCII", "a name", "many fields"],
+    )
+    def test_other_calls_go_on_after_each_piece(self, body: bytes) -> None:
+        _, turns = self.decoded(body)
+        assert turns >= len(body) // (2 * forms.PIECE)
+
+    def test_a_body_in_ten_times_as_many_pieces_takes_ten_times_as_long(self) -> None:
+        def seconds(number: int) -> float:
+            left = number
+
+            async def receive() -> dict[str, Any]:
+                nonlocal left
+                left -= 1
+                return {"type": "http.request", "body": b"x" * 100, "more_body": left > 0}
+
+            started = time.process_time()
+            body = asyncio.run(
+                forms._body(Request({"type": "http", "headers": []}, receive), forms.FORM.size)
+            )
+            assert len(body) == 100 * number
+            return time.process_time() - started
+
+        assert min(seconds(20_000) for _ in range(3)) < 40 * min(seconds(2_000) for _ in range(3))
+
+    def test_a_form_over_2_mib_is_refused_with_its_bound(self, operator: Browser, server: Running) -> None:
+        head = (
+            "POST /admin/departments/new HTTP/1.1",
+            f"Host: {operator.http.base_url.netloc.decode()}",
+            f"Origin: {operator.http.headers['Origin']}",
+            f"Cookie: {operator.http.headers['Cookie']}",
+            "Content-Type: application/x-www-form-urlencoded",
+            f"Content-Length: {2 * 1024 * 1024 + 1}",
+        )
+        status, received = answered(server, "\r\n".join((*head, "", "")).encode())
+        assert status == 413
+        assert "The form is too large; it may have at most 2048 KiB." in received

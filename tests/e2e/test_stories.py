@@ -16,7 +16,7 @@ from tests.contract_client import DOCUMENT
 from tests.e2e.conftest import program
 from tests.running import ADMIN, CLIENT
 from tests.soak.parts import Log, receiver, until
-from tests.test_command_line import command, served
+from tests.test_command_line import served
 from tests.test_panel_pages import XSS, address
 
 Story = Callable[..., Any]
@@ -111,9 +111,10 @@ class TestVerbs:
 class TestStrangers:
     def test_a_cookie_is_dead_after_its_owner_has_signed_out(self, base: str, tell: Story) -> None:
         seen = tell("replay")
-        (cookie,) = seen["cookies"]
-        assert cookie["name"].startswith("__Host-")
-        assert (cookie["httpOnly"], cookie["secure"], cookie["sameSite"]) == (True, True, "Strict")
+        assert len(seen["cookies"]) == 2
+        for cookie in seen["cookies"]:
+            assert cookie["name"].startswith("__Host-")
+            assert (cookie["httpOnly"], cookie["secure"], cookie["sameSite"]) == (True, True, "Strict")
         assert "/admin/sign-in" in seen["url"]
 
     def test_a_form_of_another_site_does_nothing(self, base: str, tell: Story) -> None:
@@ -135,11 +136,9 @@ class TestStrangers:
         # Some are as good as any other text, and were kept.
         assert sum(each["status"] in (200, 303) for each in seen["sent"]) > 5
 
-    def test_thirty_wrong_passwords_at_once_lock_the_door_until_somebody_opens_it(
-        self, folder: Path, tell: Story
-    ) -> None:
+    def test_thirty_wrong_passwords_at_once_delay_strangers_and_not_a_known_device(self, tell: Story) -> None:
         seen = tell("guess")
-        assert 303 not in Counter(seen["statuses"])
-        assert "/admin/sign-in" in seen["url"], "the right password opened what is locked"
-        assert command(folder, "operator", "unlock", "--name", "demo").returncode == 0
-        assert "/admin/sign-in" not in tell("sign_in")["url"]
+        statuses = Counter(seen["statuses"])
+        assert set(statuses) <= {403, 429, 503}
+        assert statuses[403] < 20
+        assert "/admin/sign-in" not in seen["url"], "strangers keep a known device out"
