@@ -1,19 +1,29 @@
 """Receivers of webhooks that try to stall or fill their caller, as handlers for ``asyncio.start_server``.
 
 ``RECEIVERS`` maps a name to a handler. A handler sends as much as the caller takes, and returns once the
-caller has closed the connection. The url of a name that begins with ``TLS`` is https; its handler speaks for
-itself, below any TLS library. ``running_receivers`` runs all of them in another process.
+caller has closed the connection. The url of a name that begins with ``TLS`` is https; its handler speaks TLS
+itself, or something else. ``running_receivers`` runs all of them in another process.
 """
 
 import asyncio
+import datetime
 import json
 import socket
+import ssl
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
+from ipaddress import ip_address
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -137,6 +147,49 @@ async def reset_within_the_answer(reader: asyncio.StreamReader, writer: asyncio.
     writer.transport.abort()
 
 
+@cache
+def certificate() -> tuple[bytes, bytes]:
+    """Make a key and a certificate for 127.0.0.1, both in PEM. A test may have its client trust it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False)
+        .sign(key, hashes.SHA256())
+    )
+    form = serialization.PrivateFormat.PKCS8
+    encoding = serialization.Encoding.PEM
+    secret = key.private_bytes(encoding, form, serialization.NoEncryption())
+    return secret, made.public_bytes(encoding)
+
+
+def over_tls(handler: Handler, tickets: int = 2) -> Handler:
+    """Shake hands, send so many session tickets, and go on as the handler does."""
+
+    @cache
+    def context() -> ssl.SSLContext:
+        made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        made.num_tickets = tickets
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(b"".join(certificate()))
+            file.flush()
+            made.load_cert_chain(file.name)
+        return made
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await writer.start_tls(context())
+        await handler(reader, writer)
+
+    return handle
+
+
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 EMPTY = OK + b"Content-Length: 0\r\n\r\n"
@@ -188,6 +241,11 @@ RECEIVERS: dict[str, Handler] = {
     "TLS changed ciphers": flood_without_request(b"\x14\x03\x03\x00\x01\x01"),
     "TLS empty records": flood_without_request(b"\x16\x03\x03\x00\x00"),
     "TLS of noise": flood_without_request(b"\x00\xff"),
+    # Of these, a client takes the handshake only if it trusts ``certificate``.
+    "TLS session tickets": over_tls(answer_nothing, tickets=5000),
+    "TLS interim answers": over_tls(flood(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n")),
+    "TLS body without an end": over_tls(flood(OK + b"\r\n", b"a")),
+    "TLS body that is not read": over_tls(never_read),
 }
 
 
@@ -225,11 +283,12 @@ class Listener:
 
 
 async def serve() -> None:
-    """Serve all receivers. Print their urls, and for each name on stdin its counts, as lines of JSON."""
+    """Serve all receivers. Print urls and certificate, and for each name on stdin its counts, in JSON."""
     listeners = {name: Listener(name) for name in RECEIVERS}
     for each in listeners.values():
         await asyncio.start_server(each.connected, sock=each.socket)
     print(json.dumps({name: each.url for name, each in listeners.items()}), flush=True)
+    print(json.dumps(certificate()[1].decode()), flush=True)
     while name := (await asyncio.to_thread(sys.stdin.readline)).strip():
         here = listeners[name]
         counts = {"connections": here.connections, "open": here.open, "sent": here.sent}
@@ -251,6 +310,7 @@ class Receivers:
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.process = process
         self.urls: dict[str, str] = json.loads(self._read())
+        self.certificate: str = json.loads(self._read())
 
     def _read(self) -> str:
         assert self.process.stdout is not None
