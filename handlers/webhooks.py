@@ -3,7 +3,7 @@ operations, which stand in neither document. A secret is shown once.
 """
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,6 +14,7 @@ from persistence import webhooks as endpoints
 from persistence.database import Connection, Row
 from persistence.sealing import Box
 from webhooks import outbox, signing
+from webhooks.events import kinds
 from webhooks.targets import resolve_check
 
 SHOWN_ATTEMPTS = 20
@@ -101,6 +102,12 @@ def _sealed(box: Box, id: int) -> tuple[str, str]:
     return secret, box.seal(secret, endpoints.context(id))
 
 
+async def _pending_events(db: Connection, id: int) -> Collection[str]:
+    """The names of the events that wait to be sent to a webhook, or of all events where very many wait."""
+    names = await deliveries.pending_events(db, id)
+    return kinds() if names is None else names
+
+
 async def list_webhooks(
     user: Caller, db: Connection, page: int = 1, limit: int = 20, after: int | None = None
 ) -> Answer:
@@ -143,7 +150,7 @@ async def update_webhook(
         # Pending deliveries are sent too, also those of events that the webhook no longer has.
         webhook = await endpoints.lock(db, id)
         events = body.get("events", webhook.events.split())
-        _require_readable(user, [*events, *await deliveries.pending_events(db, id)])
+        _require_readable(user, [*events, *await _pending_events(db, id)])
     return user.dialect.item(VIEWS, await endpoints.update_webhook(db, id, body, versions(if_match)))
 
 
@@ -211,5 +218,5 @@ async def recover_webhook(
     _require_readable(user, webhook.events.split())
     queued = await deliveries.recover(db, id, datetime.fromisoformat(body["since"]), now)
     # This also sends events that the webhook no longer has; a refusal rolls that back.
-    _require_readable(user, await deliveries.pending_events(db, id))
+    _require_readable(user, await _pending_events(db, id))
     return user.dialect.item(RECOVERED, id, queued)

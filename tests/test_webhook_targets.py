@@ -7,13 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import aiohttp.resolver
 import pytest
 import uvloop
-from aiohttp.abc import ResolveResult
 
 from webhooks.sending import Answer, post, session
-from webhooks.targets import Refused, check_url, public, resolve_check
+from webhooks.targets import NotCalled, Refused, check_url, guarded_socket, public, refusal, resolve_check
 
 
 def words(text: str) -> list[str]:
@@ -31,7 +29,9 @@ PRIVATE_ADDRESSES = words(
     64:ff9b:1::1 100::1 100:0:0:1::1 1fff::1 2001::1 2001:2::1 2001:10::1 2001:20::1 2001:1ff:ffff::1
     2001:db8::1 2001:db8:ffff::1 2002::1 2002:7f00:1::1 2002:a00:1::1 3fff::1 3fff:fff:ffff::1 4000::1
     5f00::1 8000::1 fc00::1 fd00:ec2::254 fdff::1 fe80::1 fe80::1%lo 2606:4700::1111%lo fec0::1 ff00::1
-    ff02::1 ffff::1
+    ff02::1 ffff::1 161.26.0.0 161.26.255.255 166.8.0.0 166.11.255.255 168.63.129.16 199.36.153.4
+    199.36.153.11 100.100.100.200 192.0.0.192 ::ffff:168.63.129.16 ::ffff:161.26.0.1 64:ff9b::168.63.129.16
+    fd20:ce::254
     """
 )
 PUBLIC_ADDRESSES = words(
@@ -40,7 +40,26 @@ PUBLIC_ADDRESSES = words(
     169.253.255.255 169.255.0.0 172.15.255.255 172.32.0.0 191.255.255.255 192.0.1.0 192.0.3.0
     192.167.255.255 192.169.0.0 198.17.255.255 198.20.0.0 203.0.112.255 203.0.114.0 223.255.255.255
     ::ffff:8.8.8.8 2000::1 2001:200::1 2001:db7:ffff::1 2001:db9::1 2001:4860:4860::8888 2003::1
-    2606:4700::1111 3ffe::1 3fff:1000::1
+    2606:4700::1111 3ffe::1 3fff:1000::1 161.25.255.255 161.27.0.0 166.7.255.255 166.12.0.0 168.63.129.15
+    168.63.129.17 199.36.153.3 199.36.153.12
+    """
+)
+# Not called even where private targets are admitted: link-local, and what hands out a cloud's credentials.
+METADATA_ADDRESSES = words(
+    """
+    169.254.0.0 169.254.169.254 169.254.170.2 169.254.255.255 168.63.129.16 100.100.100.200 192.0.0.192
+    fe80::1 fe80::a9fe:a9fe febf:ffff::1 fe80::1%lo fd00:ec2::254 fd00:ec2::23 fd20:ce::254
+    ::ffff:169.254.169.254 ::ffff:a9fe:a9fe ::ffff:168.63.129.16 ::ffff:100.100.100.200 ::ffff:192.0.0.192
+    ::169.254.169.254 ::ffff:0:169.254.169.254 64:ff9b::169.254.169.254 64:ff9b::a9fe:a9fe
+    64:ff9b::168.63.129.16 64:ff9b::100.100.100.200 64:ff9b::192.0.0.192 64:ff9b:1::169.254.169.254
+    64:ff9b:1:a9fe:a9:fe00:: 64:ff9b:1:ffff:ffff:ffff:ffff:ffff 2002:a9fe:a9fe::1
+    """
+)
+INNER_ADDRESSES = words(
+    """
+    127.0.0.1 ::1 10.0.0.1 172.16.0.1 192.168.1.1 100.64.0.1 100.100.100.199 169.253.255.255 169.255.0.0
+    168.63.129.17 192.0.0.191 fd00::1 fd00:ec1::1 fd20:ce::253 ::ffff:127.0.0.1 ::ffff:10.0.0.1
+    64:ff9b::10.0.0.1 8.8.8.8 2606:4700::1111 fec0::1
     """
 )
 
@@ -144,25 +163,11 @@ class Names:
             for each in self.next()
         ]
 
-    async def resolve(
-        self, _: Any, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(hostname=host, host=each[4][0], port=port, family=each[0], proto=6, flags=0)
-            for each in self.getaddrinfo(host, port)
-        ]
-
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def answer(*answers: list[str]) -> None:
-        given = Names(*answers)
-        monkeypatch.setattr(socket, "getaddrinfo", given.getaddrinfo)
-
-        async def resolve(*arguments: Any, **named: Any) -> list[ResolveResult]:
-            return await given.resolve(*arguments, **named)
-
-        monkeypatch.setattr(aiohttp.resolver.ThreadedResolver, "resolve", resolve)
+        monkeypatch.setattr(socket, "getaddrinfo", Names(*answers).getaddrinfo)
 
     return answer
 
@@ -186,6 +191,47 @@ class TestPublic:
     )
     def test_what_is_no_address_is_not(self, text: str) -> None:
         assert not public(text)
+
+
+class TestMetadata:
+    """Link-local addresses and clouds' metadata services are not called, whatever the setting."""
+
+    @pytest.mark.parametrize("address", METADATA_ADDRESSES)
+    @pytest.mark.parametrize("private", [False, True])
+    def test_no_spelling_of_them_is_admitted(
+        self, address: str, private: bool, names: Callable[..., None]
+    ) -> None:
+        assert refusal(address, private=private)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with pytest.raises(NotCalled):
+            guarded_socket((family, socket.SOCK_STREAM, 6, "", (address, 80)), private=private)
+        host = f"[{address}]" if ":" in address else address
+        with pytest.raises(Refused):
+            check_url(f"https://{host}/", private=private)
+        names(["8.8.8.8", address])
+        with pytest.raises(Refused, match="has an address that is"):
+            asyncio.run(resolve_check("https://hooks.example.com/", private=private))
+
+    @pytest.mark.parametrize("address", METADATA_ADDRESSES)
+    def test_none_of_them_is_connected_to_where_private_targets_are_admitted(
+        self, address: str, names: Callable[..., None]
+    ) -> None:
+        names([address])
+        answer = asyncio.run(call("http://metadata.example.com/", private=True))
+        expected = "The host's address is link-local or a metadata service of a cloud."
+        assert (answer.status, answer.error) == (None, expected)
+        if "%" not in address:
+            host = f"[{address}]" if ":" in address else address
+            assert asyncio.run(call(f"http://{host}/", private=True)).error == expected
+
+    @pytest.mark.parametrize("address", INNER_ADDRESSES)
+    def test_their_neighbours_are_where_private_targets_are(self, address: str) -> None:
+        assert refusal(address, private=True) is None
+        check_url(f"http://[{address}]/" if ":" in address else f"http://{address}/", private=True)
+
+    def test_a_name_is_looked_up_where_private_targets_are_admitted(self, names: Callable[..., None]) -> None:
+        names(["127.0.0.1"])
+        asyncio.run(resolve_check("http://hooks.example.com/", private=True))
 
 
 class TestTheTable:
@@ -341,7 +387,8 @@ class TestResolving:
         names(["8.8.8.8", address])
         with pytest.raises(Refused, match="has an address that is not public"):
             self.check()
-        self.check(private=True)
+        if not address.startswith("fe80"):
+            self.check(private=True)
 
     def test_a_name_that_nobody_knows_yet_is_judged_when_it_is_called(
         self, monkeypatch: pytest.MonkeyPatch

@@ -8,7 +8,6 @@ import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -274,12 +273,10 @@ class TestPublicTargets:
         """The addresses that every name has; the look-up is replaced."""
         addresses: list[str] = []
 
-        async def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
+        async def lookup(host: str, port: int) -> list[Any]:
             return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in addresses]
 
-        loop = SimpleNamespace(getaddrinfo=getaddrinfo)
-        replaced = SimpleNamespace(timeout=asyncio.timeout, get_running_loop=lambda: loop)
-        monkeypatch.setattr(targets, "asyncio", replaced)
+        monkeypatch.setattr(targets, "lookup", lookup)
         return addresses
 
     @pytest.mark.parametrize(
@@ -324,11 +321,16 @@ class TestPublicTargets:
         resolved[:] = ["8.8.8.8"]
         assert add(strict, url=f"https://hooks.example.com/{secrets.token_hex(8)}")["active"]
 
-    def test_where_all_is_admitted_no_name_is_looked_up(
-        self, admin: Api, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("address", ["169.254.169.254", "168.63.129.16"])
+    def test_a_metadata_service_is_409_though_private_targets_are_admitted(
+        self, admin: Api, resolved: list[str], address: str
     ) -> None:
-        monkeypatch.setattr(targets, "asyncio", None)
-        add(admin, url=f"http://no-such-name.invalid/{secrets.token_hex(8)}")
+        resolved[:] = ["127.0.0.1", address]
+        for host in (address, "metadata.example"):
+            body = {"url": f"http://{host}/{secrets.token_hex(8)}", "events": ["invoice.paid"]}
+            response = admin.post("/webhooks", body)
+            assert response.status_code == 409
+            assert "metadata service" in response.json()["error"]["message"]
 
 
 class TestChanging:

@@ -15,18 +15,15 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from persistence import deliveries, webhooks
 from persistence.database import Connection, Database, Row
 from persistence.errors import Refusal
 from persistence.sealing import Box, Unsealable
 from webhooks import signing
-from webhooks.sending import Answer, post, prepare, session
+from webhooks.sending import Answer, Session, post, session
 from webhooks.targets import Refused, check_url
-
-if TYPE_CHECKING:
-    import aiohttp
 
 logger = logging.getLogger("cloudarc.webhooks")
 
@@ -101,7 +98,6 @@ class Worker:
 
     async def run(self) -> None:
         """Deliver until ``stop``. A database that does not answer is waited for."""
-        await prepare()
         async with session(private=self.private) as http:
             while not self.stopping.is_set():
                 try:
@@ -114,7 +110,7 @@ class Worker:
                 await self._pause()
             await self._land()
 
-    async def round(self, http: "aiohttp.ClientSession") -> int:
+    async def round(self, http: Session) -> int:
         """Keep what has landed, and send what is due; how many deliveries that are."""
         await self._settle()
         return await self._claim(http)
@@ -137,7 +133,7 @@ class Worker:
                 await asyncio.wait_for(self.landed.wait(), POLL_SECONDS)
             await asyncio.sleep(GATHER_SECONDS)
 
-    async def _claim(self, http: "aiohttp.ClientSession") -> int:
+    async def _claim(self, http: Session) -> int:
         """Take what is due, of each webhook as much as there is room for, and send it."""
         now, token = self.clock(), secrets.token_hex(16)
         async with self.database.reading() as db:
@@ -158,7 +154,7 @@ class Worker:
             task.add_done_callback(self.tasks.pop)
         return len(taken)
 
-    async def _send(self, http: "aiohttp.ClientSession", delivery: Row, webhook: Row, token: str) -> None:
+    async def _send(self, http: Session, delivery: Row, webhook: Row, token: str) -> None:
         at = self.clock()
         try:
             try:

@@ -1,26 +1,27 @@
 """One request to one receiver: it ends in time, reads little, follows nothing and tells nothing.
 
-aiohttp takes a twelfth of the server's start, so it is imported where a worker begins.
+aiohttp takes a twelfth of the server's start, so it is imported where a session begins.
 """
 
 import asyncio
+import concurrent.futures
 import errno
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from importlib import import_module
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
-from webhooks.targets import NotPublic, guarded_socket
+from webhooks.targets import NotCalled, guarded_socket
 
 if TYPE_CHECKING:
     import aiohttp
 
 DEADLINE = 15.0
-READ_BYTES = 16 * 1024
 KEPT_BYTES = 4 * 1024
 MAX_RETRY_AFTER = 24 * 60 * 60
 # Shorter than the five seconds after which common servers close: a request that meets a closing
@@ -42,26 +43,76 @@ class Answer:
     retry_after: int | None
 
 
-async def prepare() -> None:
-    """Import aiohttp in a thread, so that calls are answered meanwhile."""
-    await asyncio.to_thread(import_module, "aiohttp")
+class Session:
+    """The HTTP client of a worker, in a thread with an event loop of its own.
+
+    Connecting, TLS and parsing take as long as a receiver likes, and a loop that does them answers nobody
+    meanwhile. ``post`` is awaited in any other loop; the thread's loop is of the class of the one that opens
+    the session.
+    """
+
+    def __init__(self, *, private: bool) -> None:
+        self.private = private
+        self.loop: asyncio.AbstractEventLoop
+        self.http: aiohttp.ClientSession
+        self._stop: asyncio.Event
+        self._started = concurrent.futures.Future[None]()
+        self._ended = concurrent.futures.Future[None]()
+
+    async def __aenter__(self) -> "Session":
+        loop_factory = type(asyncio.get_running_loop())
+        # A daemon, so that nothing that hangs in it outlives the process.
+        self._thread = threading.Thread(target=self._run, args=[loop_factory], name="webhooks", daemon=True)
+        self._thread.start()
+        await asyncio.wrap_future(self._started)
+        return self
+
+    async def __aexit__(self, *_: Any) -> None:
+        """Cancel all requests, close all connections and end the thread."""
+        self.loop.call_soon_threadsafe(self._stop.set)
+        await asyncio.wrap_future(self._ended)
+        self._thread.join()
+
+    def _run(self, loop_factory: Any) -> None:
+        try:
+            with asyncio.Runner(loop_factory=loop_factory) as runner:
+                runner.run(self._serve())
+        except BaseException as error:
+            if self._started.done():
+                raise
+            self._started.set_exception(error)
+        finally:
+            self._ended.set_result(None)
+
+    async def _serve(self) -> None:
+        self.loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        async with client(private=self.private) as self.http:
+            self._started.set_result(None)
+            await self._stop.wait()
 
 
-def session(*, private: bool) -> "aiohttp.ClientSession":
-    """The client of a worker; ``private`` lets it call inner networks. Close it after use.
+def session(*, private: bool) -> Session:
+    """The client of a worker; ``private`` lets it call inner networks. Enter and leave it in one loop."""
+    return Session(private=private)
+
+
+def client(*, private: bool) -> "aiohttp.ClientSession":
+    """The client of aiohttp for the running loop.
 
     The pool has no limit: waiting for a place would count against the deadline of the one that waits, so
     whoever claims deliveries bounds them.
     """
     import aiohttp
 
+    from webhooks.connections import BoundedConnector
+
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
+        connector=BoundedConnector(
             limit=0,
             keepalive_timeout=KEEPALIVE_SECONDS,
-            socket_factory=None if private else guarded_socket,
+            socket_factory=partial(guarded_socket, private=private),
         ),
-        # The one deadline is kept by post(), around everything.
+        # The one deadline is kept by post() and its connection, around everything.
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
         headers={"User-Agent": "CloudArc-Webhooks", "Accept-Encoding": "identity"},
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -71,27 +122,33 @@ def session(*, private: bool) -> "aiohttp.ClientSession":
 
 
 async def post(
-    session: "aiohttp.ClientSession",
-    url: str,
-    body: bytes,
-    headers: Mapping[str, str],
-    *,
-    deadline: float = DEADLINE,
+    session: Session, url: str, body: bytes, headers: Mapping[str, str], *, deadline: float = DEADLINE
 ) -> Answer:
     """Send a body and take the answer, all within the deadline in seconds.
 
-    Whatever the receiver does is told by the Answer and never raised.
+    Whatever the receiver does is told by the Answer and never raised. Cancelling cancels the request.
     """
+    request = _post(session.http, url, body, headers, deadline)
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(request, session.loop))
+
+
+async def _post(
+    http: "aiohttp.ClientSession", url: str, body: bytes, headers: Mapping[str, str], deadline: float
+) -> Answer:
+    """Do what ``post`` says, in the loop of the session."""
     from aiohttp import ClientError
+
+    from webhooks.connections import READ_BYTES, deadline_at
 
     started = time.monotonic()
     status: int | None = None
     retry_after: int | None = None
     kept = bytearray()
+    deadline_at.set(asyncio.get_running_loop().time() + deadline)
     try:
         async with asyncio.timeout(deadline):
             sent = {"Content-Type": "application/json", **headers}
-            async with session.post(URL(url), data=body, headers=sent, allow_redirects=False) as response:
+            async with http.post(URL(url), data=body, headers=sent, allow_redirects=False) as response:
                 status = response.status
                 retry_after = _retry_after(response.headers)
                 while len(kept) < READ_BYTES and (
@@ -128,7 +185,13 @@ def _sentence(failure: Exception) -> str:
     """What went wrong, for whoever set the endpoint up; the library's words name addresses and internals."""
     import aiohttp
 
+    from webhooks.connections import BadAnswer
+
     match failure:
+        case BadAnswer():
+            return str(failure)
+        case aiohttp.ClientConnectorError(os_error=NotCalled() as refusal):
+            return str(refusal.strerror)
         case aiohttp.ClientConnectorDNSError():
             return "The host's name does not resolve to an address."
         case aiohttp.ClientConnectorCertificateError():
@@ -136,8 +199,6 @@ def _sentence(failure: Exception) -> str:
             return f"The host's TLS certificate is refused: {reason}."
         case aiohttp.ClientConnectorSSLError():
             return "The TLS handshake failed."
-        case aiohttp.ClientConnectorError(os_error=NotPublic() as refusal):
-            return str(refusal.strerror)
         case aiohttp.ClientConnectorError():
             return CONNECT_ERRORS.get(failure.errno or 0, "The connection failed.")
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError() | ValueError():

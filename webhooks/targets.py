@@ -1,4 +1,6 @@
-"""Which addresses may be called: public ones, unless a setting of development lets all through.
+"""Which addresses may be called: public ones, unless a setting of development admits inner networks too.
+
+Link-local addresses and those of clouds' metadata services are never called, whatever the setting.
 
 A URL is judged when it is written down, so that its owner learns why it is refused. What protects the
 inner network is the guard at the socket: it sees the address that is connected to, whatever a name meant
@@ -6,11 +8,13 @@ before.
 """
 
 import asyncio
+import concurrent.futures
 import errno
 import ipaddress
 import re
 import socket
-from ipaddress import IPv4Network, IPv6Address, IPv6Network
+import threading
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
 from yarl import URL
@@ -25,15 +29,15 @@ class Refused(Conflict):
     """A URL that is not called; the message is a sentence for the API's user."""
 
 
-class NotPublic(OSError):
-    """A connection that is not made; an OSError, so that the HTTP client takes it for a failed connection."""
+class NotCalled(OSError):
+    """A connection that is not made; an OSError, so that the HTTP client takes it for a failed connection.
 
-    def __init__(self) -> None:
-        super().__init__(errno.EACCES, "The host's address is not public.")
+    Its ``strerror`` is a sentence for the owner of the webhook.
+    """
 
 
 # The whole registry of special-purpose addresses, also blocks that are routed, since no receiver lives
-# there; then multicast and class E.
+# there; then multicast and class E; then what clouds serve inside their networks under public addresses.
 IPV4_REFUSED = tuple(
     IPv4Network(each)
     for each in (
@@ -55,11 +59,53 @@ IPV4_REFUSED = tuple(
         "203.0.113.0/24",
         "224.0.0.0/4",
         "240.0.0.0/4",
+        "161.26.0.0/16",
+        "166.8.0.0/14",
+        "168.63.129.16/32",
+        "199.36.153.4/30",
+        "199.36.153.8/30",
     )
 )
 # Everything outside is local, reserved, or a translation to an IPv4 address.
 IPV6_GLOBAL = IPv6Network("2000::/3")
 IPV6_REFUSED = tuple(IPv6Network(each) for each in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"))
+# Link-local, and where clouds hand out credentials. The last is for translators of a local network, which
+# reach any IPv4 address.
+NEVER_CALLED = tuple(
+    ipaddress.ip_network(each)
+    for each in (
+        "169.254.0.0/16",
+        "100.100.100.200/32",
+        "168.63.129.16/32",
+        "192.0.0.192/32",
+        "fe80::/10",
+        "fd00:ec2::/32",
+        "fd20:ce::254/128",
+        "64:ff9b:1::/48",
+    )
+)
+# Their last 32 bits are an IPv4 address: compatible, mapped, translated and NAT64.
+IPV4_INSIDE = tuple(
+    IPv6Network(each) for each in ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96")
+)
+
+
+def refusal(address: str, *, private: bool) -> str | None:
+    """Return the end of a sentence that tells why an IP address is not called; None if it may be called."""
+    if not private:
+        return None if public(address) else "is not public"
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return "is not written in the usual way"
+    if isinstance(ip, IPv6Address):
+        if any(ip in each for each in IPV4_INSIDE):
+            ip = IPv4Address(int(ip) & 0xFFFFFFFF)
+        else:
+            ip = ip.sixtofour or ip
+    if any(ip in each for each in NEVER_CALLED):
+        return "is link-local or a metadata service of a cloud"
+    return None
 
 
 def public(address: str) -> bool:
@@ -116,15 +162,19 @@ def _host(text: str) -> str:
     return host
 
 
+def _is_address(host: str) -> bool:
+    return ":" in host or bool(NUMERIC.fullmatch(host))
+
+
 def _check_host(host: str, *, private: bool) -> None:
-    if ":" in host or NUMERIC.fullmatch(host):
+    if _is_address(host):
         try:
             ipaddress.ip_address(host)
         except ValueError:
             # The HTTP client calls no other spelling of an address, whatever a resolver would make of it.
             raise Refused("The address of the url is not written in the usual way.") from None
-        if not private and not public(host):
-            raise Refused("The address of the url is not public.")
+        if reason := refusal(host, private=private):
+            raise Refused(f"The address of the url {reason}.")
         return
     if not NAME.fullmatch(host):
         raise Refused("The host of the url is not a name or an address.")
@@ -132,29 +182,58 @@ def _check_host(host: str, *, private: bool) -> None:
         raise Refused("The host of the url is this machine.")
 
 
+LOOKUPS_AT_ONCE = 100
+_lookups = threading.BoundedSemaphore(LOOKUPS_AT_ONCE)
+
+
+async def lookup(
+    host: str, port: int | None, *, family: int = socket.AF_UNSPEC, flags: int = 0
+) -> list[tuple[Any, ...]]:
+    """Return what ``getaddrinfo`` finds, in a thread of its own. Raises OSError, UnicodeError.
+
+    A lookup may hang for half a minute, and nothing ends it. In the pool of a loop, which has a few threads,
+    it would delay all other lookups, and the end of the process.
+    """
+    if not _lookups.acquire(blocking=False):
+        raise NotCalled(errno.EAGAIN, f"{LOOKUPS_AT_ONCE} lookups of host names wait for an answer.")
+    found = concurrent.futures.Future[list[tuple[Any, ...]]]()
+    found.set_running_or_notify_cancel()
+
+    def work() -> None:
+        try:
+            found.set_result(socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=flags))
+        except Exception as error:
+            found.set_exception(error)
+        finally:
+            _lookups.release()
+
+    threading.Thread(target=work, name="lookup", daemon=True).start()
+    return await asyncio.wrap_future(found)
+
+
 async def resolve_check(text: str, *, private: bool, deadline: float = LOOKUP_SECONDS) -> None:
-    """Refuse what is not called, by what its host means now: every address must be public. Raises Refused.
+    """Refuse what is not called, by what its host means now: every address must be admitted. Raises Refused.
 
     A name that nobody knows now may be known when it is called, and the guard at the socket judges it
-    then. Where inner networks are called too there is nothing to find out, and nobody is asked.
+    then.
     """
     check_url(text, private=private)
-    if private:
+    host, port = _host(text), URL(text).port
+    if _is_address(host):
         return
-    url = URL(text)
     try:
         async with asyncio.timeout(deadline):
-            loop = asyncio.get_running_loop()
-            found = await loop.getaddrinfo(url.raw_host, url.port, type=socket.SOCK_STREAM)
+            found = await lookup(host, port)
     except (TimeoutError, OSError, UnicodeError):
         return
-    if not all(public(str(each[4][0])) for each in found):
-        raise Refused("The host of the url has an address that is not public.")
+    for each in found:
+        if reason := refusal(str(each[4][0]), private=private):
+            raise Refused(f"The host of the url has an address that {reason}.")
 
 
-def guarded_socket(address: tuple[Any, ...]) -> socket.socket:
-    """The socket for one of ``getaddrinfo``'s answers, made just before it connects. Raises NotPublic."""
+def guarded_socket(address: tuple[Any, ...], *, private: bool) -> socket.socket:
+    """The socket for one of ``getaddrinfo``'s answers, made just before it connects. Raises NotCalled."""
     family, type_, protocol, _, place = address
-    if not public(str(place[0])):
-        raise NotPublic
+    if reason := refusal(str(place[0]), private=private):
+        raise NotCalled(errno.EACCES, f"The host's address {reason}.")
     return socket.socket(family, type_, protocol)
