@@ -133,6 +133,8 @@ GET_ATTEMPTS = (
     select(_RANKED)
     .where(_RANKED.c.rank <= bindparam("most", type_=BigInteger))
     .order_by(_RANKED.c.delivery_id, _RANKED.c.rank)
+    # A page of deliveries may have a thousand answers of receivers.
+    .execution_options(slow=True)
 )
 
 RESEND = (

@@ -66,8 +66,13 @@ REPLIES = TicketReply.__table__
 GET = one_by_id(select(TABLE), TABLE.c.id)
 
 GET_REPLIES = (
-    select(REPLIES).where(REPLIES.c.ticket_id == bindparam("id", type_=BigInteger)).order_by(REPLIES.c.id)
-).limit(10_000)
+    select(REPLIES)
+    .where(REPLIES.c.ticket_id == bindparam("id", type_=BigInteger))
+    .order_by(REPLIES.c.id)
+    .limit(10_000)
+    # Messages may be long.
+    .execution_options(slow=True)
+)
 
 MOST_REPLIES = 10_000
 """As many as the contract shows of a ticket."""
@@ -79,7 +84,8 @@ COUNT_REPLIES = (
 )
 
 LIST = Listing(
-    select(TABLE),
+    # No list shows the messages, which may be long.
+    select(*[column for column in TABLE.c if column is not TABLE.c.message]),
     TABLE.c.id,
     narrow="client_id",
     tallied=[

@@ -659,7 +659,7 @@ class TestAside:
     def test_a_search(self, file: str) -> None:
         async def work(database: Database) -> Any:
             async with database.reading() as db:
-                found = await clients.page(db, email=None, q="e", page=1, limit=5, after=None)
+                found = await clients.page(db, email=None, q="example", page=1, limit=5, after=None)
                 return found, await knowledgebase.page(
                     db, q="dns", category=None, page=1, limit=5, after=None
                 )
