@@ -115,6 +115,9 @@ class FairQueue:
                 self.places += 1
                 self.search_places += search
                 self.running.discard(caller)
+                # The caller's next read comes after those of all others.
+                if caller in self.waiting:
+                    self.waiting[caller] = self.waiting.pop(caller)
             self._admit()
 
     def _admit(self) -> None:
@@ -129,8 +132,6 @@ class FairQueue:
                 self.search_places -= search
                 self.running.add(caller)
                 mine.set_result(None)
-                # The caller's next read comes after those of all others.
-                self.waiting[caller] = self.waiting.pop(caller)
 
     def close(self) -> None:
         """Cancel all that wait."""

@@ -53,7 +53,7 @@ SHOWN_CHARACTERS = 5_001
 """How much of an article's content a list reads: what it shows, and one to tell whether there is more."""
 
 # Under its own name, so that a row of a list is read like any other.
-_CONTENT = func.substr(TABLE.c.content, 1, SHOWN_CHARACTERS).label("content")
+_CONTENT = func.substr(TABLE.c.content, 1, SHOWN_CHARACTERS, type_=Text).label("content")
 _SHOWN = [_CONTENT if column is TABLE.c.content else column for column in TABLE.c]
 
 LIST = Listing(
