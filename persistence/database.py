@@ -8,7 +8,8 @@ named tuples.
 
 from abc import ABC, abstractmethod
 from collections import namedtuple
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
@@ -43,6 +44,9 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from persistence.errors import Forbidden, NotFound, PreconditionFailed
 
 Row = Any
+
+current_caller: ContextVar[Hashable] = ContextVar("current caller", default=None)
+"""The caller that the task serves. The engines run one slow read at a time for each caller."""
 
 
 class Base(DeclarativeBase):
@@ -112,7 +116,8 @@ def _instant(text: str | None) -> datetime | None:
 class Prepared:
     """A statement compiled for one driver: its text, the order of its values, the shape of its rows.
 
-    One with the execution option ``slow`` may take milliseconds, and keeps no other call waiting.
+    One with the execution option ``slow`` may take milliseconds, and keeps no other call waiting. One with
+    ``search`` is slow, too, and has a time limit.
     """
 
     def __init__(self, statement: ClauseElement, dialect: Dialect) -> None:
@@ -120,7 +125,9 @@ class Prepared:
         self.sql: str = compiled.string
         self.names: tuple[str, ...] = tuple(compiled.positiontup or ())
         self.defaults: Mapping[str, Any] = compiled.params
-        self.slow = isinstance(statement, Executable) and statement.get_execution_options().get("slow", False)
+        options = statement.get_execution_options() if isinstance(statement, Executable) else {}
+        self.search: bool = options.get("search", False)
+        self.slow: bool = self.search or options.get("slow", False)
         self.binds = [(name, compiled._bind_processors.get(name)) for name in self.names]
         columns = compiled._result_columns
         self.row: Callable[[Iterable[Any]], Row] = tuple

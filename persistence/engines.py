@@ -9,9 +9,9 @@ import os
 import sqlite3
 import stat
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
@@ -23,7 +23,16 @@ from sqlalchemy.dialects.postgresql import asyncpg as postgresql_dialect
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.sql.elements import ClauseElement
 
-from persistence.database import Connection, Database, First, Prepared, Row, Transaction, together
+from persistence.database import (
+    Connection,
+    Database,
+    First,
+    Prepared,
+    Row,
+    Transaction,
+    current_caller,
+    together,
+)
 from persistence.errors import Busy, Duplicate, StartError, Unavailable
 
 logger = logging.getLogger("cloudarc")
@@ -41,8 +50,17 @@ MOST_ON_THE_LOOP = 200
 MOST_TOGETHER = 32
 """How many transactions SQLite commits at a time: the first of them waits until the last has run."""
 
-THREADS_ASIDE = 2
-"""How many long lists and searches SQLite reads at a time; the others queue."""
+MAX_SEARCHES = 3
+"""How many searches run at a time, each of another caller; the others queue."""
+
+THREADS_ASIDE = MAX_SEARCHES + 1
+"""How many slow reads SQLite runs at a time. Searches never take the last thread."""
+
+SEARCH_SECONDS = 0.25
+"""How long a search may run before it is Unavailable."""
+
+INTERRUPT_SECONDS = 0.01
+"""How long SQLite has to end a read before it is interrupted again."""
 
 
 def connect(url: str) -> Database:
@@ -64,6 +82,70 @@ def _enter_transaction() -> None:
     if _inside.get():
         raise RuntimeError("a transaction inside a transaction would wait for itself")
     _inside.set(True)
+
+
+class FairQueue:
+    """Places for slow reads. Callers take turns, and one read of each runs at a time.
+
+    Searches take at most ``MAX_SEARCHES`` of the places.
+    """
+
+    def __init__(self, places: int) -> None:
+        self.places = places
+        self.search_places = MAX_SEARCHES
+        self.running: set[Hashable] = set()
+        # In the order of their turns. Each caller has its reads in the order in which they came.
+        self.waiting: dict[Hashable, deque[tuple[bool, asyncio.Future[None]]]] = {}
+
+    @asynccontextmanager
+    async def place(self, search: bool) -> AsyncIterator[None]:
+        """Wait for a place and hold it. Raises Busy."""
+        caller = current_caller.get() or object()
+        mine = asyncio.get_running_loop().create_future()
+        self.waiting.setdefault(caller, deque()).append((search, mine))
+        self._admit()
+        try:
+            try:
+                async with asyncio.timeout(LOCK_SECONDS):
+                    await mine
+            except TimeoutError:
+                raise Busy from None
+            yield
+        finally:
+            # One that was cancelled while it waited has no place.
+            if not mine.cancelled():
+                self.places += 1
+                self.search_places += search
+                self.running.discard(caller)
+                # The caller's next read comes after those of all others.
+                if caller in self.waiting:
+                    self.waiting[caller] = self.waiting.pop(caller)
+            self._admit()
+
+    def _admit(self) -> None:
+        for caller, reads in list(self.waiting.items()):
+            while reads and reads[0][1].done():
+                reads.popleft()
+            if not reads:
+                del self.waiting[caller]
+            elif self.places and caller not in self.running and (self.search_places or not reads[0][0]):
+                search, mine = reads.popleft()
+                self.places -= 1
+                self.search_places -= search
+                self.running.add(caller)
+                mine.set_result(None)
+
+    def close(self) -> None:
+        """Cancel all that wait."""
+        for reads in self.waiting.values():
+            for _, mine in reads:
+                mine.cancel()
+
+
+def _took_too_long() -> Unavailable:
+    return Unavailable(
+        f"The search took longer than {SEARCH_SECONDS * 1000:.0f} ms; use fewer or longer words in q."
+    )
 
 
 class Beginning(Connection):
@@ -173,7 +255,7 @@ class SQLiteConnection(Connection):
             if len(raw) < MOST_ON_THE_LOOP:
                 return prepared.rows(raw)
             cursor.close()
-        return await self.database.aside(lambda reader: reader._fetch(prepared, params))
+        return await self.database.aside(prepared, params)
 
     def _fetch(self, prepared: Prepared, params: Mapping[str, Any]) -> list[Row]:
         return prepared.rows(self._execute(prepared, params).fetchall())
@@ -334,6 +416,7 @@ class SQLite(Database):
         super().__init__()
         self.path = path
         self.resting: list[SQLiteConnection] = []
+        self.slow_reads = FairQueue(THREADS_ASIDE)
         self.writing = False
         # Who waits for the turn to write: True is that it comes, False that it comes too late.
         self.queue: deque[asyncio.Future[bool]] = deque()
@@ -352,7 +435,7 @@ class SQLite(Database):
             self.aside_readers = [SQLiteConnection(self, self._open()) for _ in range(THREADS_ASIDE)]
             for each in (self.reader, *self.aside_readers):
                 each.raw.execute("PRAGMA query_only=ON")
-            # Each thread takes one while it works, so there is always one left for it.
+            # Whoever has a place takes one, so there is always one left.
             self.resting = self.aside_readers[:]
         except sqlite3.Error as error:
             raise StartError(f"The database {self.path} cannot be opened: {error}.") from error
@@ -365,6 +448,7 @@ class SQLite(Database):
 
     async def close(self) -> None:
         self.reader.raw.close()
+        self.slow_reads.close()
         for each in self.aside_readers:
             each.raw.interrupt()
         self.threads.shutdown(cancel_futures=True)
@@ -443,17 +527,31 @@ class SQLite(Database):
                 _tell(outcome, failure)
             self.pass_on()
 
-    async def aside(self, work: Callable[[SQLiteConnection], list[Row]]) -> list[Row]:
-        """What ``work`` reads in a thread, by a connection of its own, while other calls are answered."""
+    async def aside(self, prepared: Prepared, params: Mapping[str, Any]) -> list[Row]:
+        """Run a slow read in a thread, on a connection of its own, while other calls are answered.
 
-        def run() -> list[Row]:
+        Raises Unavailable.
+        """
+        async with self.slow_reads.place(prepared.search):
             reader = self.resting.pop()
+            loop = asyncio.get_running_loop()
+            reading = loop.run_in_executor(self.threads, reader._fetch, prepared, params)
+            late = False
             try:
-                return work(reader)
+                await asyncio.wait([reading], timeout=SEARCH_SECONDS if prepared.search else None)
+                late = not reading.done()
             finally:
+                # Nothing else uses the connection meanwhile, so this read alone is interrupted.
+                while not reading.done():
+                    reader.raw.interrupt()
+                    # SQLite ignores an interrupt that comes before the thread has begun, so it is repeated.
+                    with suppress(asyncio.CancelledError):
+                        await asyncio.wait([reading], timeout=INTERRUPT_SECONDS)
                 self.resting.append(reader)
-
-        return await asyncio.get_running_loop().run_in_executor(self.threads, run)
+            if late:
+                reading.exception()
+                raise _took_too_long()
+            return reading.result()
 
     def reading(self) -> Transaction:
         return SQLiteReading(self.reader)
@@ -504,17 +602,25 @@ class PostgreSQLConnection(Connection):
     def parameters(self, statement: ClauseElement) -> Collection[str]:
         return self.database.prepare(statement).defaults.keys()
 
+    async def connected(self) -> Any:
+        """The driver's connection. Raises FAILURES."""
+        return self.raw
+
+    async def _fetch(self, prepared: Prepared, values: list[Any]) -> Any:
+        return await (await self.connected()).fetch(prepared.sql, *values)
+
     async def all(self, statement: ClauseElement, **params: Any) -> list[Row]:
         prepared = self.database.prepare(statement)
         try:
-            return prepared.rows(await self.raw.fetch(prepared.sql, *prepared.values(params)))
+            return prepared.rows(await self._fetch(prepared, prepared.values(params)))
         except FAILURES as error:
             raise _postgresql_failure(error) from error
 
     async def run(self, statement: ClauseElement, **params: Any) -> int:
         prepared = self.database.prepare(statement)
         try:
-            tag = await self.raw.execute(prepared.sql, *prepared.values(params))
+            raw = await self.connected()
+            tag = await raw.execute(prepared.sql, *prepared.values(params))
         except FAILURES as error:
             raise _postgresql_failure(error) from error
         return int(tag.rpartition(" ")[2])
@@ -522,44 +628,59 @@ class PostgreSQLConnection(Connection):
     async def many(self, statement: ClauseElement, rows: Sequence[Mapping[str, Any]]) -> None:
         prepared = self.database.prepare(statement)
         try:
-            await self.raw.executemany(prepared.sql, [prepared.values(each) for each in rows])
+            raw = await self.connected()
+            await raw.executemany(prepared.sql, [prepared.values(each) for each in rows])
         except FAILURES as error:
             raise _postgresql_failure(error) from error
+
+
+class PostgreSQLReader(PostgreSQLConnection):
+    """Takes a connection from the pool for its first statement. A search takes one of another pool."""
+
+    async def connected(self) -> Any:
+        if self.raw is None:
+            self.raw = await self.database.readers.acquire(timeout=LOCK_SECONDS)
+        return self.raw
+
+    async def _fetch(self, prepared: Prepared, values: list[Any]) -> Any:
+        if prepared.search:
+            return await self.database.search(prepared.sql, values)
+        return await super()._fetch(prepared, values)
 
 
 class PostgreSQLReading(Transaction):
     """Every statement sees what is committed when it starts; no transaction is held open."""
 
-    def __init__(self, database: "PostgreSQL", pool: Any) -> None:
+    def __init__(self, database: "PostgreSQL") -> None:
         self.database = database
-        self.pool = pool
+        self.connection = PostgreSQLReader(database, None)
 
     async def __aenter__(self) -> Connection:
-        try:
-            self.raw = await self.pool.acquire(timeout=LOCK_SECONDS)
-        except FAILURES as error:
-            raise _postgresql_failure(error) from error
-        return PostgreSQLConnection(self.database, self.raw)
+        return self.connection
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await asyncio.shield(_give_back(self.pool, self.raw))
+        if self.connection.raw is not None:
+            await asyncio.shield(_give_back(self.database.readers, self.connection.raw))
 
 
 class PostgreSQLSnapshot(PostgreSQLReading):
     """One transaction for all statements."""
 
     async def __aenter__(self) -> Connection:
-        connection = await super().__aenter__()
-        await self.raw.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        return connection
+        try:
+            raw = await self.connection.connected()
+        except FAILURES as error:
+            raise _postgresql_failure(error) from error
+        await raw.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        return PostgreSQLConnection(self.database, raw)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            await self.raw.execute("ROLLBACK")
+            await self.connection.raw.execute("ROLLBACK")
         finally:
             await super().__aexit__(kind, error, trace)
 
@@ -623,7 +744,10 @@ async def _end(pool: Any) -> None:
 
 
 class PostgreSQL(Database):
-    """A server. Readers and writers have a pool each: writers may wait long for a row."""
+    """A server. Readers, writers and searches have a pool each.
+
+    Writers may wait long for a row, and searches may take long.
+    """
 
     dialect = postgresql_dialect.dialect()  # type: ignore[no-untyped-call]  # untyped there
 
@@ -631,6 +755,7 @@ class PostgreSQL(Database):
         super().__init__()
         self.url = url
         self.size = size
+        self.searches = FairQueue(MAX_SEARCHES)
         self.writing = 0
         # Who waits for a connection to write on: it comes with a transaction that has begun, as None where
         # there is only room for one, and as Unavailable where that comes too late.
@@ -638,13 +763,15 @@ class PostgreSQL(Database):
 
     async def open(self) -> None:
         try:
-            self.readers = await self._pool()
-            self.writers = await self._pool()
+            self.readers = await self._pool(self.size)
+            self.writers = await self._pool(self.size)
+            # The server itself counts the time, so a busy event loop ends no search too early.
+            self.searchers = await self._pool(MAX_SEARCHES, f"{SEARCH_SECONDS * 1000:.0f}ms")
         except FAILURES as error:
             shown = self.url.render_as_string(hide_password=True)
             raise StartError(f"The database {shown} does not answer: {error}") from error
 
-    async def _pool(self) -> Any:
+    async def _pool(self, size: int, statement_timeout: str = "30s") -> Any:
         return await asyncpg.create_pool(
             host=self.url.host,
             port=self.url.port,
@@ -652,7 +779,7 @@ class PostgreSQL(Database):
             password=self.url.password,
             database=self.url.database,
             min_size=1,
-            max_size=self.size,
+            max_size=size,
             timeout=LOCK_SECONDS,
             command_timeout=2 * LOCK_SECONDS,
             reset=_no_reset,
@@ -660,22 +787,34 @@ class PostgreSQL(Database):
                 "application_name": "cloudarc",
                 "lock_timeout": f"{LOCK_SECONDS}s",
                 "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
-                "statement_timeout": "30s",
+                "statement_timeout": statement_timeout,
                 "timezone": "UTC",
             },
         )
 
     async def close(self) -> None:
-        await asyncio.gather(_end(self.readers), _end(self.writers))
+        self.searches.close()
+        await asyncio.gather(_end(self.readers), _end(self.writers), _end(self.searchers))
 
     def reading(self) -> Transaction:
-        return PostgreSQLReading(self, self.readers)
+        return PostgreSQLReading(self)
 
     def snapshot(self) -> Transaction:
-        return PostgreSQLSnapshot(self, self.readers)
+        return PostgreSQLSnapshot(self)
 
     def transaction(self, first: First | None = None) -> Transaction:
         return PostgreSQLWriting(self, first)
+
+    async def search(self, sql: str, values: list[Any]) -> Any:
+        """The rows of a search, on a connection for searches alone. Raises FAILURES, Unavailable."""
+        async with self.searches.place(search=True):
+            raw = await self.searchers.acquire(timeout=LOCK_SECONDS)
+            try:
+                return await raw.fetch(sql, *values)
+            except asyncpg.QueryCanceledError:
+                raise _took_too_long() from None
+            finally:
+                await asyncio.shield(_give_back(self.searchers, raw))
 
     async def begin(self) -> Any:
         """A connection whose transaction has begun; end it by ``commit`` or ``leave``. Raises FAILURES."""

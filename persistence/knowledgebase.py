@@ -3,7 +3,19 @@
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import BigInteger, Index, Select, String, Text, and_, bindparam, func, or_, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Index,
+    Select,
+    String,
+    Text,
+    and_,
+    bindparam,
+    func,
+    or_,
+    select,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import search
@@ -37,8 +49,16 @@ TABLE = Article.__table__
 
 _CATEGORY = TABLE.c.category == bindparam("category", type_=BigInteger)
 
+SHOWN_CHARACTERS = 5_001
+"""How much of an article's content a list reads: what it shows, and one to tell whether there is more."""
+
+# Under its own name, so that a row of a list is read like any other.
+_CONTENT = func.substr(TABLE.c.content, 1, SHOWN_CHARACTERS, type_=Text).label("content")
+_SHOWN = [_CONTENT if column is TABLE.c.content else column for column in TABLE.c]
+
 LIST = Listing(
-    select(TABLE),
+    # SQLite reads each content as a whole to cut it, which takes milliseconds for a page of long ones.
+    select(*_SHOWN).execution_options(slow=True),
     TABLE.c.id,
     tallied=[Tallied("articles", category=TALLY.c.number == bindparam("category", type_=BigInteger))],
     category=_CATEGORY,
@@ -48,27 +68,40 @@ INSERT = inserting(Article, "title", "category", "content")
 
 
 def _found(filtered: bool) -> Any:
-    """The articles that have the words, each with its rank, worked out once."""
-    found = search.ARTICLES.table
-    query = select(*TABLE.c, search.ARTICLES.rank.label("rank"))
-    query = query.select_from(found.join(TABLE, TABLE.c.id == found.c.rowid)).where(search.ARTICLES.matches)
-    return (query.where(_CATEGORY) if filtered else query).cte("found").prefix_with("MATERIALIZED")
+    """The ids of the articles that have the words, each with its rank, worked out once."""
+    query = _matching(filtered, search.ARTICLES.table.c.rowid.label("id"), search.ARTICLES.rank.label("rank"))
+    return query.cte("found").prefix_with("MATERIALIZED")
+
+
+def _matching(filtered: bool, *columns: ColumnElement[Any]) -> Select[Any]:
+    words = search.ARTICLES.table
+    query = select(*columns).select_from(words).where(search.ARTICLES.matches)
+    if not filtered:
+        return query
+    # As a join, SQLite would search once for each article of the category.
+    category = select(TABLE.c.category).where(TABLE.c.id == words.c.rowid).scalar_subquery()
+    return query.where(category == bindparam("category", type_=BigInteger))
 
 
 def _page(filtered: bool, after: bool) -> Select[Any]:
     found = _found(filtered)
-    query = select(*[found.c[column.name] for column in TABLE.c]).order_by(found.c.rank, found.c.id.desc())
-    query = query.limit(bindparam("limit", type_=BigInteger)).execution_options(slow=True)
-    if not after:
-        return query.offset(bindparam("offset", type_=BigInteger))
-    last = bindparam("after", type_=BigInteger)
-    rank = select(found.c.rank).where(found.c.id == last).scalar_subquery()
-    return query.where(or_(found.c.rank > rank, and_(found.c.rank == rank, found.c.id < last)))
+    total = select(func.count()).select_from(found).scalar_subquery()
+    ids = select(found.c.id, found.c.rank, total.label("in_all")).order_by(found.c.rank, found.c.id.desc())
+    ids = ids.limit(bindparam("limit", type_=BigInteger))
+    if after:
+        last = bindparam("after", type_=BigInteger)
+        rank = select(found.c.rank).where(found.c.id == last).scalar_subquery()
+        ids = ids.where(or_(found.c.rank > rank, and_(found.c.rank == rank, found.c.id < last)))
+    else:
+        ids = ids.offset(bindparam("offset", type_=BigInteger))
+    # Articles are read only for the page, since a content may be long.
+    page = ids.subquery("page")
+    query = select(*_SHOWN, page.c.in_all).join_from(page, TABLE, TABLE.c.id == page.c.id)
+    return query.order_by(page.c.rank, page.c.id.desc()).execution_options(search=True)
 
 
 def _count(filtered: bool) -> Select[Any]:
-    query = select(func.count().label("total")).select_from(_found(filtered))
-    return query.execution_options(slow=True)
+    return _matching(filtered, func.count().label("total")).execution_options(search=True)
 
 
 PAGES = {(filtered, after): _page(filtered, after) for filtered in (False, True) for after in (False, True)}
@@ -89,8 +122,12 @@ async def page(
     given: dict[str, Any] = {"words": words} | ({"category": category} if filtered else {})
     place = {"after": after} if after is not None else {"offset": (page - 1) * limit}
     rows = await db.all(PAGES[filtered, after is not None], limit=limit + 1, **place, **given)
-    total = await db.one(COUNTS[filtered], **given)
-    return Page(rows[:limit], number, limit, total.total if total else 0, len(rows) > limit)
+    total = rows[0].in_all if rows else 0
+    # A page without rows does not tell how many others there are.
+    if not rows and (after is not None or page > 1):
+        counted = await db.one(COUNTS[filtered], **given)
+        total = counted.total if counted else 0
+    return Page(rows[:limit], number, limit, total, len(rows) > limit)
 
 
 async def get(db: Connection, id: int) -> Row:

@@ -103,8 +103,8 @@ Way = Literal["near", "far", "after"]
 class Listing:
     """A list in order of id, mostly descending, with optional filters; each set of them is one statement.
 
-    ``narrow`` is a filter that leaves few rows, which the others then only sift. ``slow`` are filters
-    that take long. Totals come from the first of ``tallied`` that has all filters that are given; where
+    ``narrow`` is a filter that leaves few rows, which the others then only sift. ``slow`` are filters that
+    search for words. Totals come from the first of ``tallied`` that has all filters that are given; where
     none has, the rows are counted.
     """
 
@@ -134,7 +134,7 @@ class Listing:
         given = {name: self.conditions[name] for name in sorted(names)}
         # No index is looked for for what is written like this.
         query = query.where(*[each.is_(true()) if name in sifted else each for name, each in given.items()])
-        return query.execution_options(slow=True) if names & self.slow else query
+        return query.execution_options(search=True) if names & self.slow else query
 
     def _statement(self, names: frozenset[str], way: Way, slow: bool = False) -> Select[Any]:
         query = self._filtered(self.query, names)

@@ -94,7 +94,8 @@ LIST_REPLIES = Listing(
 )
 
 LIST = Listing(
-    select(TABLE),
+    # No list shows the messages, which may be long.
+    select(*[column for column in TABLE.c if column is not TABLE.c.message]),
     TABLE.c.id,
     narrow="client_id",
     tallied=[

@@ -22,7 +22,7 @@ from handlers.caller import Caller
 from handlers.dialects import Dialect
 from openapi import contract
 from persistence import activity
-from persistence.database import Database
+from persistence.database import Database, current_caller
 from persistence.errors import Busy, StillRunning
 from server import security
 from server.errors import ContractBreach, Fault, Problem, fault, invalid
@@ -348,6 +348,7 @@ class Pipeline(SpecMiddleware):
 
         Raises Refusal, ContractBreach, and what the handler raises.
         """
+        current_caller.set(caller and (caller.actor, caller.actor_id))
         given = arguments.copy()
         for name in plan.unwanted:
             given.pop(name, None)

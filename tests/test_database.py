@@ -17,12 +17,13 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import create_engine, insert, select, text, update
 from sqlalchemy.engine import make_url
+from sqlalchemy.sql.elements import ClauseElement
 
 from persistence import demo, migrations
-from persistence.database import Base, Connection, Database, Prepared
+from persistence.database import Base, Connection, Database, Prepared, current_caller
 from persistence.departments import TABLE, Department
-from persistence.engines import PostgreSQL, SQLite, connect
-from persistence.errors import Conflict, StartError, Unavailable
+from persistence.engines import MAX_SEARCHES, FairQueue, PostgreSQL, SQLite, connect
+from persistence.errors import Busy, Conflict, StartError, Unavailable
 from persistence.invoices import Invoice, InvoiceLine, Payment
 from tests.conftest import new_database
 
@@ -504,6 +505,241 @@ class TestHandedOn:
         found, there = self.outcomes(postgres, tmp_path, work)
         assert [type(each) for each in found] == [Unavailable] * 3
         assert sorted(there) == ["H0", "H1"]
+
+
+SEARCH = select(TABLE.c.name).order_by(TABLE.c.id).execution_options(search=True)
+SLOW_LIST = select(TABLE.c.name).order_by(TABLE.c.id).execution_options(slow=True)
+ENDLESS = text(
+    "WITH RECURSIVE numbers (n) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT n + 1 FROM numbers)"
+    " SELECT count(*) FROM numbers"
+).execution_options(search=True)
+
+
+async def read(database: Database, statement: ClauseElement, caller: str) -> list[Any]:
+    current_caller.set(caller)
+    async with database.reading() as db:
+        return await db.all(statement)
+
+
+class TestSearches:
+    def test_others_are_answered_while_one_caller_has_twenty_that_do_not_end(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("persistence.engines.SEARCH_SECONDS", 60)
+        monkeypatch.setattr("persistence.engines.LOCK_SECONDS", 60)
+
+        async def work(database: Database) -> None:
+            await add(database, "Sales")
+            mine = [asyncio.create_task(read(database, ENDLESS, "A")) for _ in range(20)]
+            await asyncio.sleep(0)
+            for statement in (SEARCH, SLOW_LIST, NAMES):
+                assert [row.name for row in await read(database, statement, "B")] == ["Sales"]
+            assert not any(each.done() for each in mine)
+            for each in mine:
+                each.cancel()
+            await asyncio.gather(*mine, return_exceptions=True)
+            # All places are free again.
+            again = [read(database, SEARCH, each) for each in "AAABBBCCCDDD"]
+            assert len(await asyncio.gather(*again)) == 12
+
+        run(work)
+
+    def test_lists_are_read_while_callers_search_in_all_places(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("persistence.engines.SEARCH_SECONDS", 60)
+
+        async def work(database: Database) -> None:
+            await add(database, "Sales")
+            callers = [f"S{nth}" for nth in range(2 * MAX_SEARCHES)]
+            theirs = [asyncio.create_task(read(database, ENDLESS, each)) for each in callers]
+            await asyncio.sleep(0)
+            for statement in (SLOW_LIST, NAMES):
+                assert [row.name for row in await read(database, statement, "B")] == ["Sales"]
+            assert not any(each.done() for each in theirs)
+            for each in theirs:
+                each.cancel()
+            await asyncio.gather(*theirs, return_exceptions=True)
+
+        run(work)
+
+    def test_one_takes_no_connection_of_the_readers(self, postgres: str, tmp_path: Path) -> None:
+        url = new_database("postgresql", tmp_path, postgres)
+        migrations.upgrade(url)
+
+        async def work() -> None:
+            database = PostgreSQL(make_url(url), size=1)
+            await database.open()
+            searching = asyncio.create_task(read(database, ENDLESS, "A"))
+            while not database.searches.running:
+                await asyncio.sleep(0)
+            assert database.readers.get_idle_size() == 1
+            assert await names(database) == []
+            with pytest.raises(Unavailable):
+                await searching
+            await database.close()
+
+        asyncio.run(work())
+
+    def test_one_that_takes_too_long_is_unavailable_and_spoils_no_connection(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("persistence.engines.SEARCH_SECONDS", 0.05)
+
+        async def work(database: Database) -> None:
+            for _ in range(2 * MAX_SEARCHES):
+                with pytest.raises(Unavailable, match="took longer than 50 ms; use fewer or longer words"):
+                    await read(database, ENDLESS, "A")
+            await add(database, "Sales")
+            both = [read(database, SEARCH, each) for each in "ABCDEF"]
+            assert [[row.name for row in rows] for rows in await asyncio.gather(*both)] == [["Sales"]] * 6
+
+        run(work)
+
+    def test_an_interrupt_before_the_thread_has_begun_is_repeated(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("persistence.engines.SEARCH_SECONDS", 0)
+        url = new_database("sqlite", tmp_path, None)
+
+        async def work() -> None:
+            database = connect(url)
+            await database.open()
+            with pytest.raises(Unavailable, match="took longer"):
+                await read(database, ENDLESS, "A")
+            await database.close()
+
+        asyncio.run(work())
+
+
+class TestFairQueue:
+    """Each test plays callers, named by letters, that ask for places in the order in which they stand."""
+
+    async def play(self, queue: FairQueue, callers: str, order: list[str], search: bool = True) -> None:
+        async def one(caller: str) -> None:
+            current_caller.set(caller)
+            async with queue.place(search):
+                order.append(caller)
+                await asyncio.sleep(0)
+
+        await asyncio.gather(*[one(each) for each in callers])
+
+    def test_callers_take_turns(self) -> None:
+        order: list[str] = []
+        asyncio.run(self.play(FairQueue(1), "AAAABBC", order))
+        assert "".join(order) == "ABCABAA"
+
+    async def held(self, queue: FairQueue, caller: str, search: bool = True) -> "asyncio.Task[None]":
+        """A task that keeps its place until it is cancelled, if it gets one at once."""
+
+        async def hold() -> None:
+            current_caller.set(caller)
+            async with queue.place(search):
+                await asyncio.Event().wait()
+
+        task = asyncio.create_task(hold())
+        await asyncio.sleep(0)
+        return task
+
+    def test_a_caller_has_one_place_at_a_time(self) -> None:
+        async def work() -> None:
+            queue = FairQueue(4)
+            order: list[str] = []
+            first = await self.held(queue, "A")
+            waiting = asyncio.create_task(self.play(queue, "AA", order))
+            await self.play(queue, "BC", order)
+            assert order == ["B", "C"]
+            first.cancel()
+            await waiting
+            assert order == ["B", "C", "A", "A"]
+
+        asyncio.run(work())
+
+    def test_searches_never_take_the_last_place(self) -> None:
+        async def work() -> None:
+            queue = FairQueue(MAX_SEARCHES + 1)
+            order: list[str] = []
+            for nth in range(MAX_SEARCHES):
+                await self.held(queue, f"S{nth}")
+            late = asyncio.create_task(self.play(queue, "T", order))
+            await asyncio.sleep(0)
+            await self.play(queue, "L", order, search=False)
+            assert order == ["L"]
+            late.cancel()
+
+        asyncio.run(work())
+
+    def test_who_goes_away_holds_nobody_up(self) -> None:
+        async def work() -> None:
+            queue = FairQueue(1)
+            order: list[str] = []
+            first = await self.held(queue, "A")
+            second = await self.held(queue, "B")
+            last = asyncio.create_task(self.play(queue, "C", order))
+            await asyncio.sleep(0)
+            second.cancel()
+            first.cancel()
+            await last
+            assert (order, queue.places, queue.search_places) == (["C"], 1, MAX_SEARCHES)
+            await self.play(queue, "D", order)
+            assert not queue.running
+
+        asyncio.run(work())
+
+    def test_one_that_goes_away_as_its_turn_comes_passes_it_on(self) -> None:
+        async def work() -> None:
+            queue = FairQueue(1)
+            order: list[str] = []
+            first = await self.held(queue, "A")
+            second = await self.held(queue, "B")
+            last = asyncio.create_task(self.play(queue, "C", order))
+            await asyncio.sleep(0)
+            first.cancel()
+            while "B" not in queue.running:
+                await asyncio.sleep(0)
+            second.cancel()
+            await last
+            assert (order, queue.places) == (["C"], 1)
+
+        asyncio.run(work())
+
+    def test_nobody_waits_for_ever(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("persistence.engines.LOCK_SECONDS", 0.05)
+
+        async def work() -> None:
+            queue = FairQueue(1)
+            order: list[str] = []
+            first = await self.held(queue, "A")
+            with pytest.raises(Busy):
+                await self.play(queue, "B", order)
+            first.cancel()
+            await self.play(queue, "B", order)
+            assert order == ["B"]
+
+        asyncio.run(work())
+
+    def test_those_without_a_caller_are_not_counted_as_one(self) -> None:
+        async def work() -> None:
+            queue = FairQueue(2)
+            order: list[str] = []
+            await self.held(queue, "")
+            await self.play(queue, "", order)
+            async with queue.place(search=True):
+                order.append("own")
+            assert order == ["own"]
+
+        asyncio.run(work())
+
+    def test_closing_cancels_those_who_wait(self) -> None:
+        async def work() -> None:
+            queue = FairQueue(1)
+            first, second = await self.held(queue, "A"), await self.held(queue, "B")
+            queue.close()
+            with pytest.raises(asyncio.CancelledError):
+                await second
+            assert not first.done()
+
+        asyncio.run(work())
 
 
 @dataclass

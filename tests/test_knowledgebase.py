@@ -4,7 +4,10 @@ from datetime import UTC, datetime
 from secrets import token_hex
 
 import pytest
+from sqlalchemy import BigInteger, bindparam, text
 
+from openapi import contract
+from persistence import clients, engines, knowledgebase, search
 from server import app
 from tests import making
 from tests.contract_client import Api
@@ -117,6 +120,123 @@ class TestSearchKnowledgebase:
             path = response.headers.get("Link", "").partition(">")[0].removeprefix("</api/v1")
         assert paged == linked
         assert len(set(paged)) == total
+
+
+# With the parameters of every search. Both databases read it alike.
+ENDLESS = (
+    text(
+        "WITH RECURSIVE numbers (n) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT n + 1 FROM numbers"
+        " WHERE :limit > 0 AND :offset >= 0 AND :words <> '') SELECT count(*) FROM numbers"
+    )
+    .bindparams(
+        bindparam("limit", type_=BigInteger),
+        bindparam("offset", type_=BigInteger),
+        bindparam("words", type_=search.Wanted),
+    )
+    .execution_options(search=True)
+)
+
+
+class TestSearchLimits:
+    MESSAGE = (
+        f"The search took longer than {engines.SEARCH_SECONDS * 1000:.0f} ms; use fewer or longer words in q."
+    )
+
+    @pytest.fixture
+    def endless(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(knowledgebase.PAGES, (False, False), ENDLESS)
+        monkeypatch.setattr(clients.LIST, "statement", lambda *_: ENDLESS)
+
+    @pytest.mark.usefixtures("endless")
+    def test_one_that_takes_too_long_is_refused_in_each_dialect(self, client: Api, admin: Api) -> None:
+        mine, theirs = client.get("/knowledgebase", q="dns"), admin.get("/knowledgebase", q="dns")
+        assert mine.status_code == theirs.status_code == 503
+        assert mine.headers["Retry-After"] == theirs.headers["Retry-After"] == "1"
+        assert mine.json() == {"error": self.MESSAGE, "code": 503}
+        assert theirs.json()["error"] == {"code": "SERVICE_UNAVAILABLE", "message": self.MESSAGE}
+
+    @pytest.mark.usefixtures("endless")
+    def test_one_for_clients_has_the_same_limit(self, admin: Api) -> None:
+        response = admin.get("/clients", q="jane")
+        assert response.status_code == 503
+        assert response.json()["error"]["message"] == self.MESSAGE
+
+    def test_the_contract_names_the_limits(self) -> None:
+        parameters = contract.bundle()["components"]["parameters"]
+        for name in ("ArticleQuery", "ClientQuery"):
+            told = parameters[name]["description"]
+            assert f"The first {search.MAX_WORDS} different words" in told
+            assert f"{engines.SEARCH_SECONDS * 1000:.0f} ms" in told
+        assert search.MIN_PREFIX == 2 and "A word of two or more letters" in told
+
+    def test_twenty_words_of_one_letter_over_long_articles_are_answered(
+        self, admin: Api, client: Api
+    ) -> None:
+        letters = "abcdefghijklmnopqrst"
+        # PostgreSQL compared each place of each letter with all others, 10 to 100 ms for each article.
+        content = " ".join(letters * 2_000)[:80_000]
+        ids = [making.article(admin, content=content, category=77) for _ in range(40)]
+        try:
+            response = client.get("/knowledgebase", q=" ".join(letters), category=77)
+            assert response.status_code == 200
+            assert response.json()["total"] == 40
+        finally:
+            for id in ids:
+                admin.request("DELETE", f"/knowledgebase/{id}")
+
+    def test_pages_past_the_end_tell_the_total(self, client: Api) -> None:
+        total = client.get("/knowledgebase", q="release").json()["total"]
+        past = client.get("/knowledgebase", q="release", page=99)
+        assert (past.json()["data"], past.json()["total"]) == ([], total)
+        last = client.get("/knowledgebase", q="release", page=total, limit=1).json()["data"][0]["id"]
+        after = client.get("/knowledgebase", q="release", after=last)
+        assert (after.json()["data"], after.json()["total"]) == ([], total)
+
+
+class TestWanted:
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("DNS dns Dns", ["dns"]),
+            ("set settings up", ["settings", "up"]),
+            ("settings set", ["settings"]),
+            # A single letter is a whole word, which no longer word has.
+            ("a and b", ["a", "and", "b"]),
+            ("域 域名", ["域名"]),
+            (" ".join(f"w{n}w" for n in range(10, 40)), [f"w{n}w" for n in range(10, 10 + search.MAX_WORDS)]),
+        ],
+    )
+    def test_what_says_nothing_new_is_left_out(self, text: str, words: list[str]) -> None:
+        assert search.wanted(text) == words
+
+    @pytest.mark.parametrize(
+        ("word", "is_prefix"),
+        [("a", False), ("7", False), ("ж", False), ("ß", True), ("ab", True), ("域", True), ("で", True)],
+    )
+    def test_a_letter_that_has_a_case_is_a_whole_word(self, word: str, is_prefix: bool) -> None:
+        assert [search.is_prefix(each) for each in search.words(word)] == [is_prefix]
+
+    @pytest.mark.parametrize(
+        ("q", "found"),
+        [
+            ("x", False),
+            ("xy", True),
+            ("xylo xylograph", True),
+            ("7", False),
+            ("k", True),
+            ("k xylo", True),
+            ("域", True),
+            ("域名", True),
+            ("名", False),
+        ],
+    )
+    def test_what_is_found(self, admin: Api, client: Api, q: str, found: bool) -> None:
+        id = making.article(admin, content="Xylographs 7000, plan K. 域名解析", category=78)
+        try:
+            rows = client.get("/knowledgebase", q=q, category=78).json()["data"]
+            assert [row["id"] for row in rows] == [id] * found
+        finally:
+            admin.request("DELETE", f"/knowledgebase/{id}")
 
 
 class TestWriteArticles:

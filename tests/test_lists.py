@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 from alembic import command
-from sqlalchemy import Delete, Insert, Select, Update, func, select, text
+from sqlalchemy import Column, Delete, Insert, Select, Text, Update, func, select, text
+from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ClauseElement
 
 import persistence
@@ -42,7 +43,7 @@ from persistence import (
     tickets,
     webhooks,
 )
-from persistence.database import Connection, Database, Money
+from persistence.database import Connection, Database, Money, Prepared
 from persistence.engines import SQLite, connect
 from persistence.errors import Refusal, Unavailable
 from persistence.listing import Listing
@@ -619,6 +620,72 @@ class TestStatements:
         assert not grown.intersection(found), rows
 
 
+# One row, or few rows, or texts that the contract keeps short; the last is read while nobody else may write.
+SHORT_TEXTS = {
+    "LIST deliveries",
+    "LIST products",
+    "LIST webhooks",
+    "deliveries.GET",
+    "deliveries.WAITING",
+    "events.GET",
+    "idempotency.GET",
+    "products.GET",
+    "tickets.GET",
+    "webhooks.EVERYONE",
+    "webhooks.GET",
+    "deliveries.CLAIMED",
+}
+
+
+def has_long_text(query: Select[Any]) -> bool:
+    """Whether a query reads a text without a bound of its own."""
+    parts = [part for column in query.selected_columns for part in visitors.iterate(column)]
+    return any(isinstance(part, Column) and isinstance(part.type, Text) for part in parts)
+
+
+class TestSlowStatements:
+    QUERIES = {name: each for name, each in STATEMENTS.items() if isinstance(each, Select)} | {
+        f"LIST {name}": each.query for name, each in LISTS.items()
+    }
+
+    def test_many_long_texts_are_read_beside_the_event_loop(self) -> None:
+        long = {name for name, query in self.QUERIES.items() if has_long_text(query)}
+        slow = {name for name in long if Prepared(self.QUERIES[name], SQLite.dialect).slow}
+        assert long - slow == SHORT_TEXTS
+        assert slow >= {"LIST knowledgebase", "LIST announcements", "LIST events", "tickets.GET_REPLIES"}
+
+    def searches(self) -> list[Select[Any]]:
+        """Every statement that has words to look for."""
+        ways: tuple[listing.Way, ...] = ("near", "far", "after")
+        listed = [LISTS[name].statement(names, way) for name, names in CASES for way in ways]
+        counted = [LISTS[name].total(names) for name, names in CASES]
+        every = [*STATEMENTS.values(), *listed, *counted]
+        return [each for each in every if isinstance(each, Select) and self.has_words(each)]
+
+    def has_words(self, statement: Select[Any]) -> bool:
+        compiled: Any = statement.compile(dialect=SQLite.dialect)
+        return any(isinstance(bind.type, search.Wanted) for bind in compiled.binds.values())
+
+    def test_whatever_looks_for_words_has_a_time_limit(self) -> None:
+        assert len(self.searches()) > 10
+        assert all(Prepared(each, SQLite.dialect).search for each in self.searches())
+
+    def test_sqlite_looks_for_words_once_and_not_once_for_each_row(self, tmp_path: Path) -> None:
+        url = new_database("sqlite", tmp_path, None)
+        migrations.upgrade(url)
+        plans = []
+        with opened(url) as (database, _):
+            for each in self.searches():
+                prepared = database.prepare(each)
+                values = ["a" if name == "words" else 5 for name in prepared.names]
+                explained = f"EXPLAIN QUERY PLAN {prepared.sql}"
+                rows = database.reader.raw.execute(explained, values)  # type: ignore[attr-defined]  # known at run time only
+                plans.append("\n".join(row[3] for row in rows))
+        assert all("VIRTUAL TABLE INDEX" in plan for plan in plans)
+        # What stands behind "=" is looked for again for each row.
+        assert not [plan for plan in plans if re.search(r"VIRTUAL TABLE INDEX .*=", plan)]
+
+
 class TestAside:
     """Of SQLite alone, whose statements run on the event loop; PostgreSQL's run elsewhere anyway."""
 
@@ -656,10 +723,12 @@ class TestAside:
 
         assert len(self.answered_meanwhile(file, work).rows) == 300
 
-    def test_a_search(self, file: str) -> None:
+    def test_a_search(self, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("persistence.engines.SEARCH_SECONDS", 30)
+
         async def work(database: Database) -> Any:
             async with database.reading() as db:
-                found = await clients.page(db, email=None, q="e", page=1, limit=5, after=None)
+                found = await clients.page(db, email=None, q="example", page=1, limit=5, after=None)
                 return found, await knowledgebase.page(
                     db, q="dns", category=None, page=1, limit=5, after=None
                 )

