@@ -1,6 +1,6 @@
 # CloudArc. `make` alone prints the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup run worker test check audit e2e fix fuzz mutants clients judges postman publish soak bench spec
+.PHONY: help setup run worker test check audit e2e fix fuzz mutants clients judges postman publish soak stall bench spec
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -67,6 +67,9 @@ publish: $(SETUP) ## make the contract of today the published one, as a part of 
 
 soak: $(SETUP) ## kill and hinder real processes for twenty minutes, and print what held
 	$(BIN)/python -m tests.soak
+
+stall: $(SETUP) ## measure the longest stall of every operation and attack, and what memory grows by; SHORT=1, ONLY=growth
+	$(BIN)/python -m tests.stall
 
 bench: build/bench/.complete build/fastify/.complete ## measure against the peers, and write benchmarks/RESULTS.md
 	build/bench/bin/python -m benchmarks $(PARTS)

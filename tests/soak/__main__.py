@@ -15,6 +15,7 @@ from tests.conftest import new_database
 from tests.postgres import running_postgres
 from tests.soak import faults, memory, webhooks
 from tests.soak.webhooks import Figure
+from tests.stall import __main__ as stall
 
 Scenario = Callable[[Path, str], Coroutine[Any, Any, list[Figure]]]
 
@@ -48,6 +49,7 @@ ON_POSTGRESQL: dict[str, Scenario] = {
     "writes, endpoints that hang, drip and reset": lambda folder, url: faults.receive_badly(
         folder, url, writes=1_000
     ),
+    "stalls and growth": stall.soak,
 }
 
 ON_SQLITE: dict[str, Scenario] = {
@@ -63,6 +65,7 @@ ON_SQLITE: dict[str, Scenario] = {
     ),
     "writes, 5 × a full disk": lambda folder, _: faults.fill_the_disk(folder, times=5),
     "memory": lambda folder, url: memory.stay_flat(folder, url, warm=10_000, requests=100_000),
+    "stalls and growth": stall.soak,
 }
 
 
