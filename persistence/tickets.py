@@ -73,6 +73,8 @@ GET_LATEST_REPLIES = (
     .where(REPLIES.c.ticket_id == bindparam("id", type_=BigInteger))
     .order_by(REPLIES.c.id.desc())
     .limit(SHOWN_REPLIES)
+    # Messages may be long.
+    .execution_options(slow=True)
 )
 
 
@@ -87,7 +89,7 @@ class ReplyTotal(Tallied):
 
 
 LIST_REPLIES = Listing(
-    select(REPLIES),
+    select(REPLIES).execution_options(slow=True),
     REPLIES.c.id,
     tallied=[ReplyTotal("replies", ticket_id=TABLE.c.id == _TICKET_ID)],
     ticket_id=REPLIES.c.ticket_id == _TICKET_ID,
