@@ -102,7 +102,7 @@ class Edge:
 
     async def _serve(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("raw_path") or scope["path"].encode()
-        faults = list(_too_long(path, scope["query_string"]))
+        faults = list(too_long(path, scope["query_string"]))
         call.match = match = self.routes.match(path) if len(path) <= MAX_PATH else None
         call.plan = match.plan(scope["method"]) if match else None
         if match is not None and match.public:
@@ -227,7 +227,7 @@ def _marked(call: Call, send: Send) -> Send:
     return wrapper
 
 
-def _too_long(path: bytes, query: bytes) -> Iterator[Fault]:
+def too_long(path: bytes, query: bytes) -> Iterator[Fault]:
     """The faults of a path and a query that are refused before anything is parsed."""
     if len(path) > MAX_PATH:
         yield fault("path", "", f"The path must have at most {MAX_PATH // 1024} KiB.")

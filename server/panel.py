@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from handlers.caller import Caller
 from panel.app import TRIES, Panel
 from panel.calls import Result, Visit
-from server.edge import Edge
+from server.edge import Edge, too_long
 from server.errors import as_problem, body_of
 from server.idempotency import fingerprint
 from server.logs import log_call
@@ -83,6 +83,10 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"] if scope["type"] == "http" else None
         if path is None or not (path in ("/", "/admin") or path.startswith("/admin/")):
+            await self.api(scope, receive, send)
+            return
+        if any(too_long(path.encode(), scope["query_string"])):
+            # The API refuses it before it parses anything.
             await self.api(scope, receive, send)
             return
         call = Call(request_id(scope["headers"]), time.perf_counter())

@@ -287,3 +287,13 @@ class TestLogs:
         (line,) = [each for each in lines if each["operation"] == "panel_list_clients"]
         assert (line["caller"], line["status"]) == ("operator:1", 200)
         assert "confidential" not in str(lines)
+
+
+class TestLengths:
+    @pytest.mark.parametrize(("path", "query"), [("/admin/" + "a" * 9_000, ""), ("/admin", "a" * 17_000)])
+    def test_a_path_and_a_query_that_are_too_long_are_refused(
+        self, server: Running, path: str, query: str
+    ) -> None:
+        answer = httpx.get(f"{server.base}{path}?{query}")
+        assert answer.status_code == 400
+        assert "at most" in answer.json()["error"]["message"]

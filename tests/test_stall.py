@@ -6,7 +6,7 @@ import time
 import pytest
 
 from openapi import contract
-from panel.forms import MAX_FORM
+from panel.forms import FORM
 from server.protocol import MAX_HEAD
 from server.transport import MAX_BODY
 from tests.conftest import new_database
@@ -50,7 +50,7 @@ class TestAttacks:
     def test_none_is_refused_for_its_size(self) -> None:
         """One that is too large would be refused before it cost anything."""
         assert all(MAX_BODY * 0.6 < len(each) <= MAX_BODY for each in attacks.BODIES.values())
-        assert all(MAX_FORM * 0.8 < len(each) < MAX_FORM - 1000 for each in attacks.FORMS.values())
+        assert all(FORM.size * 0.8 < len(each) < FORM.size - 1000 for each in attacks.FORMS.values())
         heads = [
             sum(len(name) + len(value) + 4 for name, value in headers) for headers in attacks.HEADERS.values()
         ]
