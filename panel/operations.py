@@ -21,6 +21,7 @@ NAMES = {
     "knowledgebase": ("Knowledgebase", "article"),
     "settings": ("Settings", "Settings"),
     "list_deliveries": ("Deliveries", "delivery"),
+    "list_replies": ("Replies", "reply"),
 }
 
 NAVIGATION = (
