@@ -43,6 +43,13 @@ def ticket(admin: Api, state: str = "open", client_id: int = 42, client: Api | N
     return id
 
 
+def reply(admin: Api, ticket_id: int = 16) -> int:
+    """The id of a new reply of the staff, by default to an open ticket of the demo data."""
+    answer = admin.post(f"/tickets/{ticket_id}/reply", {"message": "Test"})
+    assert answer.status_code == 201
+    return int(answer.json()["data"]["replies"][-1]["id"])
+
+
 def made(response: Any) -> int:
     """The id in a 201 of the operator."""
     assert response.status_code == 201, response.text

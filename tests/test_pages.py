@@ -18,6 +18,7 @@ MORE: dict[str, Callable[[Api], Any]] = {
     "list_services": making.service,
     "list_invoices": making.invoice,
     "list_tickets": making.ticket,
+    "list_replies": making.reply,
     "list_products": making.product,
     "list_servers": making.server,
     "list_departments": making.department,
@@ -30,7 +31,7 @@ MORE: dict[str, Callable[[Api], Any]] = {
     # Whatever is made is activity.
     "list_activity": making.department,
 }
-BELOW = {"list_tokens": "42", "list_deliveries": "1"}
+BELOW = {"list_tokens": "42", "list_deliveries": "1", "list_replies": "16"}
 
 
 def is_paged(operation: contract.Operation) -> bool:
