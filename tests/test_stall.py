@@ -25,8 +25,7 @@ def figures(
     postgres = request.getfixturevalue("postgres") if backend == "postgresql" else None
     folder = tmp_path_factory.mktemp("stall")
     url = new_database(backend, folder, postgres)
-    # What a request costs before it reaches the database is the same over both.
-    return list(measure_all(folder, url, short=True, attacked=backend == "sqlite"))
+    return list(measure_all(folder, url, short=True))
 
 
 class TestStall:

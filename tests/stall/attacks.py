@@ -185,14 +185,9 @@ def _measured(target: Target, name: str, requests: dict[str, bytes]) -> Row:
     """The worst of several requests; whatever is refused is refused by an answer."""
     row = Row(name)
     for variant, sent in requests.items():
-        row.include(
-            target.measure(variant, partial(target.send, sent), lambda status: 0 < status < 500, _nothing)
-        )
+        act = partial(Target.send, request=sent)
+        row.include(target.measure(variant, act, lambda status: 0 < status < 500, of=name))
     return row
-
-
-def _nothing() -> None:
-    """There is nothing to prepare."""
 
 
 def _measure_heads(target: Target, *, short: bool) -> Iterator[Row]:
@@ -253,7 +248,7 @@ def _measure_forms(target: Target) -> Iterator[Row]:
                 "sign-in": request("POST", "/admin/sign-in", None, own, body, kind),
                 **{
                     path: request("POST", f"/admin{path}", None, [*own, SESSION_HEADER], signed, kind)
-                    for path in ("/knowledgebase/new", "/invoices/new", "/tickets/15/reply", "/sign-out?no")
+                    for path in ("/knowledgebase/new", "/invoices/new", "/tickets/15/reply", "/settings/edit")
                 },
             },
         )

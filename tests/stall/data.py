@@ -82,7 +82,7 @@ class Sizes:
 
 
 FULL = Sizes(listed=10_000, replies=400, articles=300)
-SHORT = Sizes(listed=5_000, replies=250, articles=80)
+SHORT = Sizes(listed=5_000, replies=250, articles=62)
 
 
 @cache

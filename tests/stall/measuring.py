@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -43,7 +43,7 @@ class Row:
     def include(self, other: "Row") -> None:
         """Take over what is worse in a variant of the same operation or attack."""
         if other.stall > self.stall:
-            self.stall, self.worst = other.stall, f"{other.name} {other.worst}".strip()
+            self.stall, self.worst = other.stall, other.name
         self.delay = max(self.delay, other.delay)
         self.problem = self.problem or (other.problem and f"{other.name}: {other.problem}")
 
@@ -123,6 +123,10 @@ class Neighbour:
             self.thread.join(ANSWER_SECONDS)
 
 
+Act = Callable[["Target"], int]
+"""What is measured: it calls a server, and gives the status of the answer."""
+
+
 @dataclass
 class Target:
     """A server that is measured."""
@@ -131,6 +135,8 @@ class Target:
     probe: Probe
     neighbour: Neighbour
     tries: int
+    # What was over the bar the first time alone, by its name.
+    slow_at_first: dict[str, Act] = field(default_factory=dict)
 
     def send(self, request: bytes) -> int:
         """Send a request that closes its connection; the first status, 0 where there is no answer."""
@@ -141,18 +147,25 @@ class Target:
         return answer(self.port, request)
 
     def measure(
-        self, name: str, act: Callable[[], int], allowed: Callable[[int], bool], prepare: Callable[[], object]
+        self,
+        name: str,
+        act: Act,
+        allowed: Callable[[int], bool],
+        *,
+        of: str = "",
+        prepare: Callable[[], object] = lambda: None,
     ) -> Row:
         """Measure what ``act`` does to others; of ``tries`` measurements at most the shortest stall counts.
 
         Noise of the machine only ever lengthens a stall, so one measurement within the bar is enough.
+        ``name`` is that of a variant ``of`` an operation or attack.
         """
         found: list[Row] = []
         while len(found) < self.tries and not (found and found[-1].holds):
             prepare()
             self.probe.stall()
             self.neighbour.read()
-            status = act()
+            status = act(self)
             # What is freed or written after the answer belongs to it.
             time.sleep(0.002)
             row = Row(name, self.probe.stall(), self.neighbour.read())
@@ -160,8 +173,8 @@ class Target:
                 row.problem = f"answered {status}" if status else "no answer"
             found.append(row)
         best = min(found, key=lambda each: (bool(each.problem), each.stall))
-        # A server may do once what it keeps for later; or the machine was busy.
-        best.worst = f"at first {1000 * found[0].stall:.1f} ms" if best is not found[0] else ""
+        if best.holds and found[0].stall > BAR:
+            self.slow_at_first[f"{of} {name}".strip()] = act
         return best
 
 

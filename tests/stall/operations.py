@@ -153,15 +153,18 @@ def measure(target: Target, sizes: Sizes) -> Iterator[Row]:
             for variant in variants(operation, audience):
 
                 def act(
-                    variant: Variant = variant, operation: Any = operation, audience: Any = audience
+                    target: Target,
+                    variant: Variant = variant,
+                    operation: contract.Operation = operation,
+                    audience: contract.Audience = audience,
                 ) -> int:
                     return target.send(requests.make(operation, audience, variant))
 
-                def reopen(operation: Any = operation) -> None:
+                def reopen(operation: contract.Operation = operation) -> None:
                     if operation.id == "close_ticket":
                         target.send(requests.make(reply, "client", Variant("", {}, "a")))
 
-                row.include(target.measure(variant.name, act, lambda status: 200 <= status < 300, reopen))
+                row.include(target.measure(variant.name, act, _succeeded, of=row.name, prepare=reopen))
             yield row
 
 
@@ -172,6 +175,8 @@ def measure_panel(target: Target, sizes: Sizes) -> Iterator[Row]:
         # The second id of a path is that of a token or a delivery.
         ids = [str(id) for id in (last[page.path.split("/")[1]], FIRST + PAGE - 1)]
         sent = request("GET", page.fill(ids), headers=[SESSION_HEADER])
-        row = target.measure("", partial(target.send, sent), lambda status: status == 200, lambda: None)
-        row.name = f"the panel's page {page.url}"
-        yield row
+        yield target.measure(f"the panel's page {page.url}", partial(Target.send, request=sent), _succeeded)
+
+
+def _succeeded(status: int) -> bool:
+    return 200 <= status < 300

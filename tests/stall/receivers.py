@@ -23,20 +23,18 @@ def measure(folder: Path, url: str, *, tries: int, seconds: float, alone: bool) 
     A measurement takes some ``seconds`` from the first delivery on.
     """
     with running_receivers() as receivers:
-        together = _measured(folder, url, receivers, receivers.urls, TOGETHER, tries, seconds)
-        together.name = "receivers: all at once"
+        together = _measured(folder, url, receivers, "all at once", receivers.urls, TOGETHER, tries, seconds)
         yield together
         if alone and not together.holds:
             for name in receivers.urls:
-                row = _measured(folder, url, receivers, [name], ALONE, tries, seconds)
-                row.name = f"receivers: {name}"
-                yield row
+                yield _measured(folder, url, receivers, name, [name], ALONE, tries, seconds)
 
 
 def _measured(
     folder: Path,
     url: str,
     receivers: Receivers,
+    title: str,
     names: Collection[str],
     deliveries: int,
     tries: int,
@@ -45,13 +43,16 @@ def _measured(
     # What still comes from a receiver must not count against the next one, so each has a server of its own.
     with serving(folder, url, tries=tries, WEBHOOK_WORKER="inline") as target:
 
-        def act() -> int:
+        def act(target: Target) -> int:
             statuses = [_deliver(target, receivers.urls[name], deliveries) for name in names]
             time.sleep(seconds)
             return min(statuses)
 
         before = {name: receivers.counts(name).connections for name in names}
-        row = target.measure("", act, lambda status: status == 201, partial(_delete_all, target))
+        row = target.measure(
+            f"receivers: {title}", act, lambda status: status == 201, prepare=partial(_delete_all, target)
+        )
+        _delete_all(target)
         idle = [name for name in names if receivers.counts(name).connections == before[name]]
         row.problem = row.problem or (f"never called: {', '.join(idle)}" if idle else "")
         return row
