@@ -1,7 +1,9 @@
 """The knowledgebase, announcements and domains, as a client reads them."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from secrets import token_hex
+from typing import Any
 
 import pytest
 from sqlalchemy import BigInteger, bindparam, text
@@ -160,6 +162,23 @@ class TestSearchLimits:
         response = admin.get("/clients", q="jane")
         assert response.status_code == 503
         assert response.json()["error"]["message"] == self.MESSAGE
+
+    @pytest.mark.usefixtures("endless")
+    def test_others_are_answered_while_one_caller_has_many(
+        self, server: Running, client: Api, other: Api, admin: Api
+    ) -> None:
+        database: Any = server.database
+        queue = database.slow_reads if isinstance(database, engines.SQLite) else database.searches
+        with ThreadPoolExecutor(6) as pool:
+            mine = [pool.submit(client.get, "/knowledgebase", q="dns") for _ in range(6)]
+            while not queue.running:
+                pass
+            assert queue.running == {("client", 42)}
+            # Those in a category end, and are made in other words.
+            assert other.get("/knowledgebase", q="dns", category=3).json()["total"] > 0
+            assert admin.get("/knowledgebase", limit=1).status_code == 200
+            assert not all(each.done() for each in mine)
+            assert {each.result().status_code for each in mine} == {503}
 
     def test_the_contract_names_the_limits(self) -> None:
         parameters = contract.bundle()["components"]["parameters"]
