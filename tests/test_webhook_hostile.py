@@ -211,6 +211,23 @@ class TestTheBound:
         answer = run(work())
         assert (answer.status, answer.error, answer.text) == (200, None, "aaaaa")
 
+    @pytest.mark.parametrize(
+        ("raw", "error"),
+        [
+            (b"HTTP/1.1 103 Early Hints\r\n\r\n" * 40 + good(0), "More than 32 answers came at once."),
+            (
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 20_000,
+                "The headers and framing of the answer exceed 48 KiB.",
+            ),
+        ],
+    )
+    def test_a_breach_is_told_by_its_bound(self, run: Run, raw: bytes, error: str) -> None:
+        async def work() -> Answer:
+            async with answering(raw) as (url, _), session(private=True) as http:
+                return await post(http, url, b"{}", {}, deadline=5)
+
+        assert run(work()).error == error
+
     def test_bytes_on_an_idle_connection_end_it(self, run: Run) -> None:
         async def work() -> None:
             late = [good(2), b"HTTP/1.1 200 OK\r\n"]
