@@ -14,11 +14,13 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import ip_address
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -333,6 +335,44 @@ def running_receivers() -> Iterator[Receivers]:
             yield Receivers(process)
         finally:
             process.kill()
+
+
+STALL = 0.05
+"""The longest that the loop of a caller may be busy, in seconds."""
+ATTEMPTS = 3
+"""Another process may take the processor meanwhile, so the best of some attempts counts."""
+
+
+async def gap_during(work: Awaitable[Any]) -> float:
+    """Return for how long at most nothing else ran in this loop while the work was done."""
+    longest = 0.0
+
+    async def probe() -> None:
+        nonlocal longest
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(0.001)
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+
+    probing = asyncio.create_task(probe())
+    await asyncio.sleep(0.01)
+    try:
+        await work
+        # A loop that was busy to the end is seen by the step after it.
+        await asyncio.sleep(0.01)
+    finally:
+        probing.cancel()
+    return longest
+
+
+async def shortest_gap(work: Callable[[], Awaitable[Any]]) -> float:
+    """Return the shortest of the gaps of some attempts, ending with the first that is short enough."""
+    shortest = float("inf")
+    for _ in range(ATTEMPTS):
+        shortest = min(shortest, await gap_during(work()))
+        if shortest <= STALL:
+            break
+    return shortest
 
 
 if __name__ == "__main__":

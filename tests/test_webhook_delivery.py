@@ -20,6 +20,7 @@ from persistence.engines import connect
 from persistence.errors import Unavailable
 from persistence.sealing import Box
 from tests.conftest import new_database
+from tests.hostile_receivers import STALL, Receivers, running_receivers, shortest_gap
 from tests.receiver import Received, Receiver, receiving
 from tests.running import BOX
 from webhooks import signing
@@ -525,6 +526,36 @@ class TestManyAtOnce:
                 release.set()
 
         run(url, work)
+
+    def test_hostile_receivers_stall_neither_the_loop_of_the_worker_nor_a_healthy_webhook(
+        self, url: str, receiver: Receiver
+    ) -> None:
+        bad = ("interim answers 103", "interim answers 199", "answers after the answer", "empty lines")
+
+        async def work(office: Office, hostile: Receivers) -> None:
+            for name in bad:
+                await office.webhook(hostile.urls[name], "client.created")
+            await office.webhook(receiver.url, "invoice.paid")
+
+            async def attempt() -> None:
+                before = {name: hostile.counts(name).connections for name in bad}
+                receiver.received.clear()
+                for _ in range(3):
+                    await office.happens("client.created")
+                    await office.happens("invoice.paid")
+                begun = time.monotonic()
+                while len(receiver.received) < 3 or any(
+                    hostile.counts(name).connections < before[name] + 3 for name in bad
+                ):
+                    assert time.monotonic() - begun < 2
+                    await asyncio.sleep(0.01)
+
+            async with office.worker().working():
+                await attempt()
+                assert await shortest_gap(attempt) <= STALL
+
+        with running_receivers() as hostile:
+            run(url, lambda office: work(office, hostile))
 
     def test_several_workers_send_everything_once(self, url: str, receiver: Receiver) -> None:
         async def work(office: Office) -> None:

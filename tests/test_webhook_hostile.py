@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -17,16 +17,12 @@ import aiohttp.connector
 import pytest
 import uvloop
 
-from tests.hostile_receivers import RECEIVERS, Receivers, running_receivers
+from tests.hostile_receivers import RECEIVERS, STALL, Receivers, running_receivers, shortest_gap
 from webhooks.sending import Answer, post, session
 
 Run = Callable[[Any], Any]
 
 DEADLINE = 0.5
-STALL = 0.05
-"""The longest that a loop may be busy, in seconds."""
-ATTEMPTS = 3
-"""Another process may take the processor meanwhile, so the best of some attempts counts."""
 BODY = b"x" * 1_000_000
 """More than the kernel takes for a receiver that does not read."""
 
@@ -63,38 +59,6 @@ def trust(receivers: Receivers, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trust the receivers' certificate, so that they are spoken to."""
     context = ssl.create_default_context(cadata=receivers.certificate)
     monkeypatch.setattr(aiohttp.connector, "_SSL_CONTEXT_VERIFIED", context)
-
-
-async def gap_during(work: Awaitable[Any]) -> float:
-    """Return for how long at most nothing else ran in this loop while the work was done."""
-    longest = 0.0
-
-    async def probe() -> None:
-        nonlocal longest
-        last = time.monotonic()
-        while True:
-            await asyncio.sleep(0.001)
-            longest, last = max(longest, time.monotonic() - last), time.monotonic()
-
-    probing = asyncio.create_task(probe())
-    await asyncio.sleep(0.01)
-    try:
-        await work
-        # A loop that was busy to the end is seen by the step after it.
-        await asyncio.sleep(0.01)
-    finally:
-        probing.cancel()
-    return longest
-
-
-async def shortest_gap(work: Callable[[], Awaitable[Any]]) -> float:
-    """Return the shortest of the gaps of some attempts, ending with the first that is short enough."""
-    shortest = float("inf")
-    for _ in range(ATTEMPTS):
-        shortest = min(shortest, await gap_during(work()))
-        if shortest <= STALL:
-            break
-    return shortest
 
 
 async def until(done: Callable[[], Any], seconds: float = 5) -> None:
@@ -246,6 +210,23 @@ class TestTheBound:
 
         answer = run(work())
         assert (answer.status, answer.error, answer.text) == (200, None, "aaaaa")
+
+    @pytest.mark.parametrize(
+        ("raw", "error"),
+        [
+            (b"HTTP/1.1 103 Early Hints\r\n\r\n" * 40 + good(0), "More than 32 answers came at once."),
+            (
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 20_000,
+                "The headers and framing of the answer exceed 48 KiB.",
+            ),
+        ],
+    )
+    def test_a_breach_is_told_by_its_bound(self, run: Run, raw: bytes, error: str) -> None:
+        async def work() -> Answer:
+            async with answering(raw) as (url, _), session(private=True) as http:
+                return await post(http, url, b"{}", {}, deadline=5)
+
+        assert run(work()).error == error
 
     def test_bytes_on_an_idle_connection_end_it(self, run: Run) -> None:
         async def work() -> None:

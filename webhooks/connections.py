@@ -64,6 +64,7 @@ class BoundedConnection(ResponseHandler):
 
     def fail(self, reason: Exception) -> None:
         """Abort the connection, and tell the reason to the delivery that uses it."""
+        self._left = 0
         # With a parser, ``connection_lost`` would replace the reason.
         self._parser = None
         if self._payload is not None:
@@ -73,7 +74,8 @@ class BoundedConnection(ResponseHandler):
 
     def abort(self) -> None:
         """End the connection at once."""
-        if self.transport is not None and (self._payload is None or not self._payload.is_eof()):
+        complete = self._payload is not None and self._payload.is_eof()
+        if self.transport is not None and not self.transport.is_closing() and not complete:
             # Otherwise the kernel would keep the rest of a body that the receiver does not read.
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         super().abort()
@@ -93,8 +95,8 @@ class BoundedConnection(ResponseHandler):
             self._left -= len(piece)
             super().data_received(piece)
             if len(self) > MAX_QUEUED:
-                self._left = 0
-        if data:
+                self.fail(BadAnswer(f"More than {MAX_QUEUED} answers came at once."))
+        if data and self.is_connected():
             self._cut()
 
     def _cut(self) -> None:
