@@ -21,7 +21,7 @@ from yarl import URL
 
 from persistence import deliveries, demo, migrations, operators, webhooks
 from persistence.database import Connection, Database
-from persistence.engines import connect
+from persistence.engines import MAX_SEARCHES, connect
 from persistence.errors import StartError, Unavailable
 from persistence.sealing import Box, Unsealable
 from server import embedded, environment
@@ -296,7 +296,7 @@ async def _engine(db: Connection, database: Database, settings: Settings) -> Fin
             "it may lose what it has confirmed, for fsync or full_page_writes is off",
             "set both to on",
         )
-    needed = 2 * POOL * settings.workers
+    needed = (2 * POOL + MAX_SEARCHES) * settings.workers
     if needed > row.most - 3:
         yield Finding(
             "advice",
@@ -307,7 +307,7 @@ async def _engine(db: Connection, database: Database, settings: Settings) -> Fin
 
 
 POOL = 10
-"""Connections in each of the two pools of a process."""
+"""The connections of a process for reading, and as many for writing."""
 
 
 async def _content(db: Connection, settings: Settings) -> Findings:
