@@ -68,7 +68,7 @@ publish: $(SETUP) ## make the contract of today the published one, as a part of 
 soak: $(SETUP) ## kill and hinder real processes for twenty minutes, and print what held
 	$(BIN)/python -m tests.soak
 
-stall: $(SETUP) ## measure the longest stall of every operation and attack, and what memory grows by; SHORT=1, ONLY=growth
+stall: $(SETUP) ## measure how long each operation and attack delays others; SHORT=1, ONLY=growth
 	$(BIN)/python -m tests.stall
 
 bench: build/bench/.complete build/fastify/.complete ## measure against the peers, and write benchmarks/RESULTS.md

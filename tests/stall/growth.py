@@ -53,26 +53,23 @@ class Call:
 
     @property
     def size(self) -> int:
-        head = sum(len(name) + len(value) + 4 for name, value in self.headers.items())
-        return (
-            len(self.method)
-            + len(self.path)
-            + head
-            + len(self.body)
-            + len(" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        )
+        """How many bytes it has, with its first line."""
+        lines = {**self.headers, self.method: f"{self.path} HTTP/1.1", "Host": "127.0.0.1"}
+        return sum(len(name) + len(value) + 4 for name, value in lines.items()) + len(self.body)
 
 
 @dataclass(frozen=True)
 class Kind:
     """One kind of hostile call: ``make`` gives the nth.
 
-    No call may leave anything in memory. ``disk`` is how many bytes the database may keep of each byte that
-    was sent, and ``row`` how many of each call, however small. ``half`` is how many calls a half has.
+    ``memory`` is how many bytes a call may leave in memory; most leave nothing. ``disk`` is how many bytes
+    the database may keep of each byte that was sent, and ``row`` how many of each call, however small.
+    ``half`` is how many calls a half has.
     """
 
     make: Callable[[int], Call]
     statuses: frozenset[int]
+    memory: int = 0
     disk: float = 0
     row: int = 0
     half: int = HALF
@@ -84,6 +81,9 @@ JSON = {"Content-Type": "application/json"}
 KEPT_ROW = 6_000
 """How many bytes a call may keep, however small. One that changes something leaves a row of activity, perhaps
 rows of an event and a key, and new versions of the rows that it changed, each with its indexes."""
+
+COUNTED = 1_100
+"""How many bytes the process keeps of an address whose calls it counts, of the last 10,000 at most."""
 
 REFUSED = frozenset({400, 401, 403, 404, 412, 414, 422, 431})
 DONE = frozenset({200, 201})
@@ -166,15 +166,12 @@ KINDS: dict[str, Kind] = {
         lambda nth: Call("GET", f"/api/v1/services?api_token={nth}{'a' * 60_000}", {}), REFUSED
     ),
     "addresses": Kind(
-        lambda nth: _forwarded(f"{_address(nth)},{' ' * 59_000}127.0.0.1"),
-        REFUSED,
+        lambda nth: _forwarded(f"{_address(nth)},{' ' * 59_000}127.0.0.1"), REFUSED, memory=COUNTED
     ),
     "addresses with spaces": Kind(
-        lambda nth: _forwarded(f"a,{' ' * 59_000}{_address(nth)}"), REFUSED
+        lambda nth: _forwarded(f"a,{' ' * 59_000}{_address(nth)}"), REFUSED, memory=COUNTED
     ),
-    "addresses of IPv6": Kind(
-        lambda nth: _forwarded(f"2001:db8:{nth:x}::1"), REFUSED
-    ),
+    "addresses of IPv6": Kind(lambda nth: _forwarded(f"2001:db8:{nth:x}::1"), REFUSED, memory=COUNTED),
     "hosts": Kind(lambda nth: Call("GET", "/api/v1/nowhere", {"Host": f"{nth}{'a' * 60_000}"}), REFUSED),
     "cookies": Kind(
         lambda nth: Call("GET", "/admin", {"Cookie": f"{COOKIE}={nth}{'a' * 60_000}"}), REFUSED | {303}
@@ -250,7 +247,7 @@ def _measured(target: Target, url: str, name: str, kind: Kind, half: int) -> Ite
         memory.append(target.probe.memory())
         disk.append(_disk(url))
     sent = sum(kind.make(nth).size for nth in range(warm, warm + 2 * half))
-    yield judge(f"memory: {name}", memory, sent, 0, MEMORY_NOISE, problem)
+    yield judge(f"memory: {name}", memory, sent, kind.memory * 2 * half, MEMORY_NOISE, problem)
     yield judge(f"disk: {name}", disk, sent, kind.disk * sent + kind.row * 2 * half, DISK_NOISE, problem)
 
 

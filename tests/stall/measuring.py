@@ -100,6 +100,7 @@ class Neighbour:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
         for method, path, body in itertools.cycle(self.CALLS):
             if self.ended.wait(self.PAUSE):
+                connection.close()
                 return
             self.begun = time.perf_counter()
             try:
