@@ -5,6 +5,7 @@ import importlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from threading import Thread
 from typing import Any
 
 import jsonschema_rs
@@ -229,6 +230,8 @@ def create(settings: Settings | None = None) -> ASGIApp:
         metrics_ports=settings.metrics_ports,
     )
     front = Front(edge, dead={OPERATOR_HASH} if settings.production else ())
+    # The first page would hold the event loop for the time that this takes.
+    Thread(target=front.panel.load_templates, name="templates", daemon=True).start()
     if settings.cors_origins:
         front.api = cross_origin(front.api, settings.cors_origins, document)
     return Probes(front, health)

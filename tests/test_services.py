@@ -33,7 +33,7 @@ class TestListServices:
         assert mine == {each["id"] for each in theirs} and mine
 
     def test_a_client_cannot_use_the_operators_filters(self, client: Api) -> None:
-        for name, value in (("client_id", 43), ("page", 1), ("status", "active"), ("after", 5)):
+        for name, value in (("client_id", 43), ("page", 1), ("status", "active"), ("limit", 5)):
             response = client.get("/services", **{name: value})
             assert response.status_code == 400
             assert response.json()["details"][0]["pointer"] == f"/{name}"
@@ -142,3 +142,20 @@ class TestVerbs:
         with ThreadPoolExecutor(10) as pool:
             codes = list(pool.map(lambda _: admin.post(f"/services/{id}/suspend").status_code, range(10)))
         assert sorted(codes) == [200] + [409] * 9
+
+
+class TestLongLists:
+    @pytest.mark.parametrize("path", ["/services", "/domains", "/tickets", "/departments"])
+    def test_a_client_follows_links_through_a_list_that_is_longer_than_one_answer(
+        self, client: Api, path: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        whole = [row["id"] for row in client.get(path).json()["data"]]
+        assert whole
+        monkeypatch.setattr("handlers.dialects.COMPLETE", 1)
+        seen, url = [], path
+        while url:
+            answer = client.get(url)
+            assert answer.json()["count"] == 1
+            seen += [row["id"] for row in answer.json()["data"]]
+            url = answer.links.get("next", {}).get("url", "").removeprefix("/api/v1")
+        assert seen == whole
