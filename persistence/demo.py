@@ -342,6 +342,7 @@ def _tickets(random: Random) -> tuple[Rows, Rows]:
                 "priority": "medium" if id == 15 else random.choice(["low", "medium", "high"]),
                 "created_at": opened,
                 "updated_at": opened + timedelta(minutes=30 * len(authors)),
+                "reply_count": len(authors),
             }
         )
         for nth, author in enumerate(authors, 1):

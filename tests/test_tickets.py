@@ -3,9 +3,12 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import func, select
 
+from persistence.tickets import REPLIES, TABLE
 from tests import making
 from tests.contract_client import Api
+from tests.running import Running
 
 OPEN = {"subject": "Help needed", "message": "I need assistance with...", "department_id": 1}
 
@@ -161,6 +164,13 @@ class TestReplies:
         for path, body in ((f"/tickets/{id}/reply", {"message": "Mine"}), (f"/tickets/{id}/close", None)):
             assert other.post(path, body).status_code == 403
         assert other.get(f"/tickets/{id}/replies").status_code == 403
+
+    def test_every_ticket_counts_its_replies(self, server: Running, admin: Api) -> None:
+        thread(admin, 2)
+        counted = select(func.count()).where(REPLIES.c.ticket_id == TABLE.c.id).scalar_subquery()
+        wrong = select(TABLE.c.id).where(TABLE.c.reply_count != counted)
+        assert server.inside(lambda db: db.all(wrong)) == []
+        assert admin.get("/tickets/15/replies").json()["meta"]["total"] == 1
 
 
 class TestEvents:
