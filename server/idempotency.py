@@ -95,7 +95,8 @@ class Keyed:
         def mark(text: str) -> str:
             if len(text) <= LONG:
                 return text
-            digest = hashlib.sha256(f"{self.owner}:{text}".encode()).hexdigest()
+            # 128 bits: an answer may have a hundred of them, and they tell texts of one caller apart.
+            digest = hashlib.sha256(f"{self.owner}:{text}".encode()).hexdigest()[:32]
             texts[digest] = text
             return MARK + digest
 
