@@ -1,7 +1,9 @@
 """A request that carries an ``Idempotency-Key``: it is done once, and answered the same however often."""
 
+import base64
 import hashlib
 import json
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,7 +26,7 @@ LONG = 100
 
 # No text of an answer has a NUL: what callers send is refused with one, and receivers' answers lose it.
 MARK = "\0"
-MARK_IN_JSON = rb'"\u0000'
+"""Begins what stands for a long text in a kept answer, and the answer itself, which is compressed then."""
 
 
 class Replayed(Exception):
@@ -65,9 +67,9 @@ class Keyed:
         if kept is not None:
             headers = json.loads(kept.headers) | {"Idempotent-Replayed": "true"}
             try:
-                body = self.box.open(kept.body, self._context(self.key)).encode()
-                if MARK_IN_JSON in body:
-                    body = await self._restored(db, body, kept.created_at)
+                text = self.box.open(kept.body, self._context(self.key))
+                whole = not text.startswith(MARK)
+                body = text.encode() if whole else await self._restored(db, text, kept.created_at)
             except Unsealable:
                 raise Conflict(
                     "The answer to this Idempotency-Key cannot be read any more; look whether it was done."
@@ -76,20 +78,19 @@ class Keyed:
 
     async def keep(self, db: Connection, reply: Reply) -> None:
         """Keep the answer, in the transaction of what was done."""
-        body = reply.body
-        if len(body) > KEPT_WHOLE:
-            body = await self._keep_texts(db, reply.content)
+        small = len(reply.body) <= KEPT_WHOLE
+        text = reply.body.decode() if small else await self._keep_texts(db, reply.content)
         await idempotency.keep(
             db,
             self.owner,
             self.key,
             status=reply.status,
             headers=json.dumps(dict(reply.headers)),
-            body=self.box.seal(body.decode(), self._context(self.key)),
+            body=self.box.seal(text, self._context(self.key)),
         )
 
-    async def _keep_texts(self, db: Connection, content: Any) -> bytes:
-        """Keep the long texts of an answer; the JSON of the answer with their marks in their place."""
+    async def _keep_texts(self, db: Connection, content: Any) -> str:
+        """Keep the long texts of an answer; the answer with their marks in their place, compressed."""
         texts: dict[str, str] = {}
 
         def mark(text: str) -> str:
@@ -100,15 +101,15 @@ class Keyed:
             texts[digest] = text
             return MARK + digest
 
-        marked, day = orjson.dumps(_with_texts(content, mark)), self.now.date()
+        marked, day = zlib.compress(orjson.dumps(_with_texts(content, mark))), self.now.date()
         lacking = await idempotency.lacking(db, self.owner, day, list(texts))
         sealed = {each: self.box.seal(texts[each], self._context(each)) for each in lacking}
         await idempotency.keep_texts(db, self.owner, day, sealed)
-        return marked
+        return MARK + base64.b64encode(marked).decode()
 
-    async def _restored(self, db: Connection, marked: bytes, kept_at: datetime) -> bytes:
+    async def _restored(self, db: Connection, marked: str, kept_at: datetime) -> bytes:
         """The JSON of an answer whose long texts were kept apart. Raises Unsealable."""
-        content = orjson.loads(marked)
+        content = orjson.loads(zlib.decompress(base64.b64decode(marked.removeprefix(MARK))))
         marks: set[str] = set()
         _with_texts(content, lambda text: marks.add(text) if text.startswith(MARK) else None)
         digests = [each.removeprefix(MARK) for each in marks]
