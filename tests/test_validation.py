@@ -106,7 +106,7 @@ def test_what_is_read_quickly_is_what_is_read_strictly(name: str) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"client_id":56,"client_id":57,"due_date":"2035-01-31","items":[{"description":"a","amount":"1"}]}',
+        b'{"client_id":56,"client_id":57,"due_date":"2035-01-31","items":[{"description":"a","amount":"1.00"}]}',
         b'{"client_id":56,"due_date":"2035-01-31","items":[{"description":"a","description":"b","amount":1}]}',
         b'{"client_id":56,"due_date":"2035-01-31","items":[{"description":"a","description":":","amount":1}]}',
         b'{"client_id":56.0,"due_date":"2035-01-31","items":[{"description":"a","amount":1}]}',
