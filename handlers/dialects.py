@@ -178,7 +178,7 @@ def amounts(values: Mapping[str, str | int | float | Decimal]) -> list[Decimal]:
     binary floats agree on.
     """
     exact = {path: Decimal(str(value)) for path, value in values.items()}
-    # A sum of cents has at most ten digits, so this never rounds anything but decimals of a number.
+    # The contract admits eight digits before the point, so nothing but surplus decimals is ever cut off.
     result = [abs(value.quantize(CENT)) for value in exact.values()]
     wrong = [
         path for (path, value), kept in zip(exact.items(), result, strict=True) if value.copy_abs() != kept

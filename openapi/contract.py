@@ -294,7 +294,7 @@ ANY_SCALAR = 40
 """The bytes of a number, a literal or an instant, and of a member's quotes, colon and comma."""
 
 DATE_FORMATS = ("date", "date-time")
-"""The formats that stand alone: each says all about its texts, and needs no ``pattern`` and no ``maxLength``."""
+"""The formats that stand alone, without ``pattern`` and ``maxLength``: each says all about its texts."""
 
 
 def largest_json(document: Document, schema: Node, character: int = ESCAPED) -> int:

@@ -116,10 +116,8 @@ def field_of(
     if made.kind == "lines":
         made = replace(made, hint="")
         # A line that is left empty is none, so nothing is required in it.
-        inner = [replace(each, required=False, hint="") for each in fields_of(document, spec["items"])]
-        return replace(
-            made, fields=tuple(replace(each, kind="text") if each.kind == "long" else each for each in inner)
-        )
+        inner = fields_of(document, spec["items"])
+        return replace(made, fields=tuple(replace(each, required=False, hint="") for each in inner))
     return replace(made, options=tuple((each, each or "—") for each in _values(document, made.kind, spec)))
 
 

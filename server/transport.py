@@ -209,7 +209,7 @@ def require_json(scope: Scope) -> None:
         # RFC 9110, section 15.5.16: a client that learns what is accepted can send the body again by itself.
         raise Problem(
             415,
-            f"The content coding{name} is not supported; send the body uncompressed, without Content-Encoding.",
+            f"The content coding{name} is not supported; send the body without Content-Encoding.",
             headers={"Accept-Encoding": "identity"},
         )
     packed = any(value.lower() != "chunked" for value in header(scope, b"transfer-encoding"))

@@ -299,10 +299,10 @@ ARTICLES = {
 
 
 TEXTS = {
-    "line": "must be one line, without control characters and marks that change the direction of text.",
+    "line": "must be one line, without control characters and without marks that change the text's direction.",
     "lines": (
-        "must not contain marks that change the direction of text, and no control characters except line "
-        "ends and tabs."
+        "must contain no marks that change the text's direction, and no control characters except line ends "
+        "and tabs."
     ),
 }
 
@@ -407,8 +407,8 @@ def has_too_many_values(body: bytes) -> bool:
 def parse_json(body: bytes) -> Any:
     """The value of a JSON text in UTF-8; numbers are integers or Decimals, lines of members end with LF.
 
-    Raises BadJson for what other parsers let pass: duplicate members, NaN, lone surrogates, a byte order mark,
-    for nesting deeper than Python's stack, and for more than ``MAX_VALUES`` values.
+    Raises BadJson for what other parsers let pass: duplicate members, NaN, lone surrogates, a byte order
+    mark, for nesting deeper than Python's stack, and for more than ``MAX_VALUES`` values.
     """
     if has_too_many_values(body):
         raise BadJson(f"The body has more than {MAX_VALUES:,} values.")

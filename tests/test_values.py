@@ -111,7 +111,7 @@ LINES = [
     "瓦歷斯‧諾幹",
     "Ольга Ўрол",
     "Ισίδωρος",
-    # Persian, Hindi and emoji need joiners and non-joiners; Hebrew and Arabic between Latin letters need marks.
+    # Persian, Hindi and emoji need joiners; Hebrew and Arabic beside Latin letters need marks.
     "می\u200cخواهم",
     "क्\u200dष",
     "👩\u200d👩\u200d👧\u200d👦",
