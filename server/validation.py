@@ -299,7 +299,7 @@ ARTICLES = {
 
 
 TEXTS = {
-    "line": "must be one line, without control characters and without marks that change the text's direction.",
+    "line": "must be one line, without control characters and marks that change the text's direction.",
     "lines": (
         "must contain no marks that change the text's direction, and no control characters except line ends "
         "and tabs."

@@ -158,7 +158,7 @@ class TestInstants:
 
     @pytest.mark.parametrize("written", NO_INSTANTS)
     def test_what_is_none_is_no_instant_for_handlers_either(self, written: str) -> None:
-        with pytest.raises(ValueError, match=re.escape(written[:4])):
+        with pytest.raises(ValueError):  # noqa: PT011  its own, or that of the standard library
             instant(written)
 
     def test_they_are_answered_in_one_spelling(self, admin: Api, client: Api) -> None:
