@@ -8,6 +8,8 @@ import unicodedata
 import email_validator
 import idna
 
+from persistence.errors import Conflict
+
 # Whether mail reaches an address is not judged here: an installation may serve an inner network, and tests
 # use the reserved domains. The library documents this list as one that its users may change.
 email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
@@ -27,6 +29,14 @@ def hostname(text: str) -> str | None:
         return None
 
 
+def require_hostname(field: str, text: str) -> str:
+    """Return ``hostname`` of a member of a body. Raises Conflict, since the contract's pattern took the text."""
+    name = hostname(text)
+    if name is None:
+        raise Conflict(f"The {field} field is not a name that IDNA 2008 allows; check its letters and hyphens.")
+    return name
+
+
 def email_key(text: str) -> str | None:
     """Return what all spellings of an email address have in common, or None where the text is no address.
 
@@ -41,13 +51,12 @@ def email_key(text: str) -> str | None:
     return f"{local}@{address.ascii_domain.lower()}"
 
 
-def operator_name(text: str) -> str | None:
-    """Return the name of an operator as it is kept and compared, or None where the text is no name.
+def operator_name(text: str) -> str:
+    """Return the name of an operator as it is kept and compared.
 
-    A keyboard may compose an accent or not (NFC), and what nobody sees must not tell two names apart.
+    One keyboard composes an accent and another does not (NFC). Blanks around a name are not seen.
     """
-    name = unicodedata.normalize("NFC", text)
-    return None if not name.strip() or name != name.strip() or _has_hidden_characters(name) else name
+    return unicodedata.normalize("NFC", text).strip()
 
 
 def _has_hidden_characters(text: str) -> bool:
