@@ -49,8 +49,8 @@ class Client(Base):
     first_name: Mapped[str] = mapped_column(String(100))
     last_name: Mapped[str] = mapped_column(String(100))
     email: Mapped[str] = mapped_column(String(254))
-    # What all spellings of the address have in common (``identity.email_key``). None once the client is deleted,
-    # and where a client of an older version has no address, or that of another client.
+    # What all spellings of the address have in common (``identity.email_key``). None once the client is
+    # deleted, and where a client of an older version has no address, or that of another client.
     email_key: Mapped[str | None] = mapped_column(String(1000), unique=True)
     password_hash: Mapped[str] = mapped_column(String(200))
     phone: Mapped[str] = mapped_column(String(50))
@@ -171,7 +171,9 @@ def _key(email: str) -> str:
     """Return what identifies an address. Raises Conflict where a rule of addresses excludes it."""
     key = identity.email_key(email)
     if key is None:
-        raise Conflict("The email field is not an email address that can exist; check its domain and characters.")
+        raise Conflict(
+            "The email field is not an email address that can exist; check its domain and characters."
+        )
     return key
 
 

@@ -277,8 +277,8 @@ def changing(table: type[Base], versioned: bool) -> Update:
     """``UPDATE`` of the row whose id is ``key``; answers the row.
 
     A column gets the value ``new_…`` where ``sets_…`` is true, so that one statement does for every choice of
-    columns. A row with a version gets the next one. A row that has all the values already is left as it is, and
-    not answered. ``versioned`` adds the condition of ``_expected``.
+    columns. A row with a version gets the next one. A row that has all the values already is left as it is,
+    and not answered. ``versioned`` adds the condition of ``_expected``.
     """
     columns = table.__table__.c
     values: dict[str, Any] = {

@@ -26,7 +26,6 @@ from persistence.errors import Conflict, Duplicate, NotFound
 from persistence.identity import require_hostname
 from persistence.listing import TALLY, Listing, Page, Tallied
 
-
 LIVE = "status <> 'cancelled' AND NOT clashes"
 
 
@@ -111,7 +110,9 @@ async def create(db: Connection, values: dict[str, Any]) -> Row:
 
 def _require_order(registered_at: datetime, expires_at: datetime) -> None:
     if expires_at < registered_at:
-        raise Conflict("The expires_at field is before registered_at; a domain expires after it is registered.")
+        raise Conflict(
+            "The expires_at field is before registered_at; a domain expires after it is registered."
+        )
 
 
 async def update(

@@ -30,10 +30,12 @@ def hostname(text: str) -> str | None:
 
 
 def require_hostname(field: str, text: str) -> str:
-    """Return ``hostname`` of a member of a body. Raises Conflict, since the contract's pattern took the text."""
+    """Return ``hostname`` of a member of a body. Raises Conflict, since the contract's pattern took it."""
     name = hostname(text)
     if name is None:
-        raise Conflict(f"The {field} field is not a name that IDNA 2008 allows; check its letters and hyphens.")
+        raise Conflict(
+            f"The {field} field is not a name that IDNA 2008 allows; check its letters and hyphens."
+        )
     return name
 
 

@@ -90,7 +90,11 @@ async def create(db: Connection, values: dict[str, Any]) -> Row:
 
 def _columns(values: dict[str, Any]) -> dict[str, Any]:
     """Return the values as they are kept. Raises Conflict where the host name is none."""
-    return values | {"hostname": require_hostname("hostname", values["hostname"])} if "hostname" in values else values
+    return (
+        values | {"hostname": require_hostname("hostname", values["hostname"])}
+        if "hostname" in values
+        else values
+    )
 
 
 async def update(

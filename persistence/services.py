@@ -25,7 +25,6 @@ from persistence.errors import Conflict, Duplicate
 from persistence.identity import require_hostname
 from persistence.listing import TALLY, Listing, Page, Tallied
 
-
 LIVE = "status <> 'terminated' AND NOT clashes"
 
 
@@ -66,8 +65,7 @@ class Service(Base):
     next_due_date: Mapped[date]
     suspend_reason: Mapped[str] = mapped_column(String(500))
     created_at: Mapped[datetime] = mapped_column(Instant)
-    # Of an older version, which let a domain or a username be there twice. Such a row is left out of the unique
-    # indexes.
+    # Of an older version, which let a domain or a username be there twice. The unique indexes leave it out.
     clashes: Mapped[bool] = mapped_column(Boolean, server_default=false())
     version: Mapped[int] = versioned()
 
@@ -121,7 +119,9 @@ INSERT = (
 )
 
 
-DOMAIN_TAKEN = "Another service that is not terminated has this domain; terminate it first, or use another domain."
+DOMAIN_TAKEN = (
+    "Another service that is not terminated has this domain; terminate it first, or use another domain."
+)
 USERNAME_TAKEN = "Another service on the server has this username; choose another username."
 
 CLASHING = (

@@ -400,7 +400,7 @@ async def _names(db: Connection) -> Findings:
         if row.name != identity.operator_name(row.name):
             advise(
                 "operators",
-                f"operator {row.name!a} cannot sign in, since another has this name without its blanks or accents",
+                f"operator {row.name!a} cannot sign in, since another has the name without its blanks",
                 "make a new one with `python -m server operator create --name …`",
             )
     for finding in found:

@@ -462,7 +462,9 @@ def what_is_shown_can_be_written(document: contract.Document) -> Iterator[str]:
         lacking = _members_shown(document, noun) - _members_written(document, noun)
         for name in sorted(lacking - reasons.keys()):
             yield f"{noun}: {name} is shown, and no operation writes it; give a reason in NOT_WRITTEN"
-        yield from (f"{noun}: {name} needs no reason in NOT_WRITTEN" for name in sorted(reasons.keys() - lacking))
+        yield from (
+            f"{noun}: {name} needs no reason in NOT_WRITTEN" for name in sorted(reasons.keys() - lacking)
+        )
     nouns = {each.spec["tags"][0] for each in contract.operations(document)}
     for noun in sorted(nouns - NOT_WRITTEN.keys()):
         if _members_written(document, noun) and _members_shown(document, noun):

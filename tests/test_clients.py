@@ -102,9 +102,14 @@ class TestCreateClient:
         assert [[row["id"] for row in rows] for rows in found] == [[id] for id in ids]
 
     @pytest.mark.parametrize("email", NO_ADDRESSES)
-    def test_what_is_no_address_is_400_and_finds_nobody(self, admin: Api, server: Running, email: str) -> None:
+    def test_what_is_no_address_is_400_and_finds_nobody(
+        self, admin: Api, server: Running, email: str
+    ) -> None:
         before = server.count(Client)
-        for refused in (admin.post("/clients", NEW | {"email": email}), admin.put("/clients/42", {"email": email})):
+        for refused in (
+            admin.post("/clients", NEW | {"email": email}),
+            admin.put("/clients/42", {"email": email}),
+        ):
             assert refused.status_code == 400
             if "\x00" not in email:
                 assert refused.json()["error"]["details"][0]["pointer"] == "/email"
@@ -245,7 +250,12 @@ class TestDeleteClient:
         making.domain(admin, id)
         making.ticket(admin, client_id=id)
         message = admin.request("DELETE", f"/clients/{id}").json()["error"]["message"]
-        for word in ("services (terminate", "invoices (", "domains (cancel", "tickets that are not closed (close"):
+        for word in (
+            "services (terminate",
+            "invoices (",
+            "domains (cancel",
+            "tickets that are not closed (close",
+        ):
             assert word in message
 
     def test_the_client_of_the_example_can_be_deleted(self) -> None:

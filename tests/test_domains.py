@@ -112,5 +112,7 @@ class TestClients:
 
     def test_a_stale_version_is_412_before_anything_else(self, admin: Api) -> None:
         id = making.domain(admin)
-        answer = admin.request("PUT", f"/domains/{id}", json={"domain": "ab--cd.com"}, headers={"If-Match": '"99"'})
+        answer = admin.request(
+            "PUT", f"/domains/{id}", json={"domain": "ab--cd.com"}, headers={"If-Match": '"99"'}
+        )
         assert answer.status_code == 412

@@ -1,4 +1,4 @@
-"""What older versions let in: names are rewritten, nothing is merged or lost, and ``doctor`` lists what clashes."""
+"""What older versions let in: names are rewritten, nothing is merged, and ``doctor`` lists what clashes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -69,6 +69,7 @@ SERVICES = {
     8: ("", "", 1, "active"),
 }
 
+
 def move(url: str, revision: str) -> None:
     """Take a database to a revision, up or down."""
 
@@ -87,9 +88,10 @@ def fill(connection: Connection) -> None:
     for id, (email, key) in CLIENTS.items():
         run(
             text(
-                "INSERT INTO clients (id, first_name, last_name, email, email_key, password_hash, phone, company,"
-                " address1, city, state, postcode, country, status, created_at) VALUES (:id, 'A', 'B',"
-                " :email, :key, '', '', '', '', '', '', '', '', 'active', '2024-01-01 10:00:00')"
+                "INSERT INTO clients (id, first_name, last_name, email, email_key, password_hash, phone,"
+                " company, address1, city, state, postcode, country, status, created_at)"
+                " VALUES (:id, 'A', 'B', :email, :key, '', '', '', '', '', '', '', '', 'active',"
+                " '2024-01-01 10:00:00')"
             ),
             {"id": id, "email": email, "key": key},
         )
@@ -168,7 +170,9 @@ def run(url: str, work: Callable[[Database], Awaitable[Any]]) -> Any:
 
 
 def rows(url: str, query: str) -> list[tuple[Any, ...]]:
-    return migrations._with_connection(url, lambda connection: [tuple(each) for each in connection.execute(text(query))])
+    return migrations._with_connection(
+        url, lambda connection: [tuple(each) for each in connection.execute(text(query))]
+    )
 
 
 class TestClients:
@@ -228,7 +232,10 @@ class TestServices:
     def test_the_first_of_two_is_held_to_the_rule(self, url: str) -> None:
         found = {id: bool(clashes) for id, clashes in rows(url, "SELECT id, clashes FROM services")}
         assert found == {1: False, 2: True, 3: False, 4: False, 5: True, 6: False, 7: False, 8: False}
-        assert dict(rows(url, "SELECT id, domain FROM services WHERE id < 3")) == {1: "site.example", 2: "site.example"}
+        assert dict(rows(url, "SELECT id, domain FROM services WHERE id < 3")) == {
+            1: "site.example",
+            2: "site.example",
+        }
         assert set(rows(url, "SELECT hostname FROM servers")) == {("web-1.example.net",)}
 
     def test_a_new_one_is_refused(self, url: str) -> None:

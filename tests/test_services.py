@@ -165,7 +165,21 @@ class TestNames:
 
     @pytest.mark.parametrize(
         "username",
-        ["root; rm -rf /", "A", "1a", "-a", "_a", "a b", "a\n", "ä", "a.b", "z" * 33, "\u0430dmin", "a\u200b", "../a"],
+        [
+            "root; rm -rf /",
+            "A",
+            "1a",
+            "-a",
+            "_a",
+            "a b",
+            "a\n",
+            "ä",
+            "a.b",
+            "z" * 33,
+            "\u0430dmin",
+            "a\u200b",
+            "../a",
+        ],
     )
     def test_others_are_400(self, admin: Api, username: str) -> None:
         refused = admin.post("/services", self.place(admin) | {"username": username})

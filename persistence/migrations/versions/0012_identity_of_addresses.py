@@ -19,7 +19,11 @@ depends_on = None
 BATCH = 1_000
 
 CLIENTS = sa.table(
-    "clients", sa.column("id", sa.BigInteger), sa.column("email"), sa.column("email_key"), sa.column("deleted_at")
+    "clients",
+    sa.column("id", sa.BigInteger),
+    sa.column("email"),
+    sa.column("email_key"),
+    sa.column("deleted_at"),
 )
 OPERATORS = sa.table("operators", sa.column("id", sa.BigInteger), sa.column("name"))
 

@@ -37,9 +37,9 @@ def upgrade() -> None:
     for table, _, columns, live in UNIQUE:
         names = ", ".join(columns)
         op.execute(
-            f"UPDATE {table} SET clashes = {'1' if _sqlite() else 'true'} WHERE id IN (SELECT id FROM"  # noqa: S608  names of our own
-            f" (SELECT id, row_number() OVER (PARTITION BY {names} ORDER BY id) AS nth FROM {table} WHERE {live})"
-            " AS numbered WHERE nth > 1)"
+            f"UPDATE {table} SET clashes = {'1' if _sqlite() else 'true'} WHERE id IN (SELECT id FROM"
+            f" (SELECT id, row_number() OVER (PARTITION BY {names} ORDER BY id) AS nth FROM {table}"
+            f" WHERE {live}) AS numbered WHERE nth > 1)"
         )
     for table, name, columns, live in UNIQUE:
         status, _, rest = live.partition(" AND ")
