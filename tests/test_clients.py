@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import httpx
 import pytest
 from argon2 import PasswordHasher
 from sqlalchemy import update
@@ -280,8 +281,10 @@ class TestDeleteClient:
             else:
                 kept = making.ticket(admin, "closed", client_id=id)
                 secret = admin.post(f"/clients/{id}/tokens", {}).json()["data"]["token"]
-                mine = Api(server.url, secret)
-                begin = partial(mine.post, f"/tickets/{kept}/reply", {"message": "Again"})
+                headers = {"Authorization": f"Bearer {secret}"}
+                begin = partial(
+                    httpx.post, f"{server.url}/tickets/{kept}/reply", json={"message": "Again"}, headers=headers
+                )
             with ThreadPoolExecutor(2) as pool:
                 kept_open = pool.submit(begin)
                 gone = pool.submit(admin.request, "DELETE", f"/clients/{id}")
