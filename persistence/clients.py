@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import database as shared
-from persistence import search
+from persistence import identity, search
 from persistence.database import Base, Connection, Instant, Key, Row, expect, inserting, one_by_id, versioned
 from persistence.errors import Conflict, Duplicate
 from persistence.listing import Listing, Page, Tallied
@@ -36,13 +36,21 @@ class Client(Base):
             sqlite_where=text("deleted_at IS NULL"),
             postgresql_where=text("deleted_at IS NULL"),
         ),
+        # Almost none; ``doctor`` looks for them.
+        Index(
+            "ix_clients_without_key",
+            "id",
+            sqlite_where=text("deleted_at IS NULL AND email_key IS NULL"),
+            postgresql_where=text("deleted_at IS NULL AND email_key IS NULL"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     first_name: Mapped[str] = mapped_column(String(100))
     last_name: Mapped[str] = mapped_column(String(100))
     email: Mapped[str] = mapped_column(String(254))
-    # Case-folded, so that two spellings of one address collide; None once the client is deleted.
+    # What all spellings of the address have in common (``identity.email_key``). None once the client is
+    # deleted, and where a client of an older version has no address, or that of another client.
     email_key: Mapped[str | None] = mapped_column(String(1000), unique=True)
     password_hash: Mapped[str] = mapped_column(String(200))
     phone: Mapped[str] = mapped_column(String(50))
@@ -64,6 +72,8 @@ TABLE = Client.__table__
 _SERVICES = table("services", column("client_id"), column("status"))
 _INVOICES = table("invoices", column("client_id"), column("status"))
 _TOKENS = table("tokens", column("client_id", BigInteger), column("revoked_at", Instant))
+_DOMAINS = table("domains", column("client_id"), column("status"))
+_TICKETS = table("tickets", column("client_id"), column("status"))
 
 THERE = TABLE.c.deleted_at.is_(None)
 
@@ -117,7 +127,21 @@ BUSY = select(
     exists()
     .where(_INVOICES.c.client_id == bindparam("id", type_=BigInteger), _INVOICES.c.status == "unpaid")
     .label("invoices"),
+    exists()
+    .where(_DOMAINS.c.client_id == bindparam("id", type_=BigInteger), _DOMAINS.c.status == "active")
+    .label("domains"),
+    exists()
+    .where(_TICKETS.c.client_id == bindparam("id", type_=BigInteger), _TICKETS.c.status != "closed")
+    .label("tickets"),
 )
+
+KEEPS = {
+    "services": "active or suspended services (terminate them)",
+    "invoices": "unpaid invoices (they must be paid)",
+    "domains": "active domains (cancel or delete them)",
+    "tickets": "tickets that are not closed (close them)",
+}
+"""What keeps a client from being deleted, and what to do about it."""
 
 DELETE = (
     update(Client)
@@ -133,10 +157,24 @@ REVOKE_TOKENS = (
 
 TAKEN = "Another client has this email address."
 
+WITHOUT_KEY = (
+    select(TABLE.c.id, TABLE.c.email)
+    .where(THERE, TABLE.c.email_key.is_(None))
+    .order_by(TABLE.c.id)
+    .limit(bindparam("limit", type_=BigInteger))
+)
 
-def folded(email: str) -> str:
-    """What two spellings of one email address have in common."""
-    return email.casefold()
+BY_KEY = select(TABLE.c.id).where(TABLE.c.email_key == bindparam("email_key"))
+
+
+def _key(email: str) -> str:
+    """Return what identifies an address. Raises Conflict where a rule of addresses excludes it."""
+    key = identity.email_key(email)
+    if key is None:
+        raise Conflict(
+            "The email field is not an email address that can exist; check its domain and characters."
+        )
+    return key
 
 
 def _texts(client: Row) -> str:
@@ -148,7 +186,9 @@ async def page(db: Connection, *, email: str | None, q: str | None, **where: Any
     words = search.wanted(q) if q and q.strip() else None
     if words == []:
         return Page([], 1, where["limit"], 0, False)
-    key = folded(email) if email else None
+    key = identity.email_key(email) if email else None
+    if email and key is None:
+        return Page([], 1, where["limit"], 0, False)
     return await LIST.page(db, there=True, email_key=key, words=words, **where)
 
 
@@ -163,9 +203,9 @@ async def hold(db: Connection, id: int) -> None:
 
 
 async def create(db: Connection, values: dict[str, Any], now: datetime) -> Row:
-    """Register a client; ``values`` are columns. Raises Conflict where its email is taken."""
+    """Register a client; ``values`` are columns. Raises Conflict where its email is taken, or is none."""
     given = dict.fromkeys(COLUMNS, "") | values
-    given |= {"email_key": folded(values["email"]), "status": "active", "created_at": now}
+    given |= {"email_key": _key(values["email"]), "status": "active", "created_at": now}
     try:
         client = await shared.exists(db, INSERT, "client", **given)
     except Duplicate:
@@ -182,12 +222,13 @@ async def change(
     Raises NotFound, PreconditionFailed, Conflict.
     """
     await hold(db, id)
-    email = {"email_key": folded(values["email"])} if "email" in values else {}
+    email = {"email_key": _key(values["email"])} if "email" in values else {}
     try:
         client = await shared.change(db, Client, "client", id, values | email, versions)
     except Duplicate:
         raise Conflict(TAKEN) from None
-    await search.CLIENTS.put(db, id, _texts(client))
+    if not db.unchanged:
+        await search.CLIENTS.put(db, id, _texts(client))
     return client
 
 
@@ -199,10 +240,9 @@ async def delete(db: Connection, id: int, now: datetime, versions: Collection[in
     expect(await shared.exists(db, HOLD_ALONE, "client", id=id), "client", versions)
     # Looked at after the client is held, so that nothing can be made for it meanwhile.
     busy = await shared.exists(db, BUSY, "client", id=id)
-    if busy.services:
-        raise Conflict("The client has active or suspended services; terminate them first.")
-    if busy.invoices:
-        raise Conflict("The client has unpaid invoices; they must be paid first.")
+    kept = [text for name, text in KEEPS.items() if getattr(busy, name)]
+    if kept:
+        raise Conflict(f"The client cannot be deleted while it has {', '.join(kept)}.")
     await db.run(DELETE, key=id, now=now)
     await db.run(REVOKE_TOKENS, key=id, now=now)
     await db.run(search.CLIENTS.delete, id=id)

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import func, insert, select, text
 
-from persistence import credentials, search
+from persistence import credentials, identity, search
 from persistence.announcements import Announcement
 from persistence.api_keys import ApiKey
 from persistence.clients import Client
@@ -43,6 +43,8 @@ OPERATOR_HASH = (
 )
 
 CLIENTS = 240
+SPARE_CLIENT = 6
+"""The contract's example deletes it, so it has no active domain either."""
 START = datetime(2024, 1, 1, 10, tzinfo=UTC)
 FAR = date(2035, 1, 31)
 
@@ -243,7 +245,7 @@ def _clients(random: Random) -> Iterator[dict[str, Any]]:
                 postcode="62701",
                 country="US",
             )
-        row["email_key"] = str(row["email"]).casefold()
+        row["email_key"] = identity.email_key(str(row["email"]))
         yield row
 
 
@@ -360,7 +362,7 @@ def _tickets(random: Random) -> tuple[Rows, Rows]:
 
 def _domains(random: Random) -> Iterator[dict[str, Any]]:
     owners = [42, 42, 43, 43] + [random.choice(range(1, CLIENTS)) for _ in range(146)]
-    for id, owner in enumerate(owners, 1):
+    for id, owner in enumerate([each + (each == SPARE_CLIENT) for each in owners], 1):
         registered = START + timedelta(days=id % 300)
         status = "active" if id <= 4 else random.choice(["active"] * 6 + ["pending", "expired", "cancelled"])
         yield {

@@ -150,7 +150,8 @@ async def update(
     Raises NotFound, PreconditionFailed.
     """
     article = await change(db, Article, "article", id, values, versions)
-    await search.ARTICLES.put(db, id, article.title, article.content)
+    if not db.unchanged:
+        await search.ARTICLES.put(db, id, article.title, article.content)
     return article
 
 

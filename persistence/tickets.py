@@ -144,7 +144,14 @@ INSERT_REPLY = insert(TicketReply).values(dict.fromkeys(["ticket_id", "author", 
 def _move(verb: str, owned: bool) -> Any:
     """The one statement that takes a ticket through a verb, if its state and its owner allow it."""
     rule = lifecycle.TICKET[verb]
-    owner = TABLE.c.client_id == bindparam("owner", type_=BigInteger) if owned else true()
+    # Held, since a reply reopens a ticket, and a client that is deleted has no open ones.
+    client = (
+        select(clients.TABLE.c.id)
+        .where(clients.TABLE.c.id == bindparam("owner", type_=BigInteger), clients.THERE)
+        .with_for_update(**clients.HELD)
+        .scalar_subquery()
+    )
+    owner = TABLE.c.client_id == client if owned else true()
     values = {
         "status": rule.end,
         "updated_at": bindparam("now", type_=Instant),
@@ -235,4 +242,6 @@ async def _go(db: Connection, id: int, owner: int | None, verb: str, now: dateti
     mine = {} if owner is None else {"owner": owner}
     if await db.one(MOVES[verb, owner is not None], key=id, now=now, **mine) is None:
         ticket = await owned(db, GET, "ticket", id, owner)
+        if owner is not None:
+            await clients.hold(db, owner)
         raise lifecycle.refuse("ticket", lifecycle.TICKET, verb, ticket.status)

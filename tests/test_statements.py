@@ -102,11 +102,11 @@ COUNTS: dict[tuple[str, str], int] = {
     ("update_article", "admin"): 3,
     ("update_client", "admin"): 4,
     ("update_department", "admin"): 1,
-    ("update_domain", "admin"): 1,
+    ("update_domain", "admin"): 3,
     ("update_product", "admin"): 1,
     ("update_profile", "client"): 4,
     ("update_server", "admin"): 2,
-    ("update_settings", "admin"): 1,
+    ("update_settings", "admin"): 2,
     ("update_webhook", "admin"): 1,
 }
 
