@@ -8,6 +8,7 @@ import cloudarc.admin.model.ErrorCode;
 import cloudarc.admin.model.InvoiceInput;
 import cloudarc.admin.model.InvoiceLineInput;
 import cloudarc.admin.model.InvoicePaidEvent;
+import cloudarc.admin.model.InvoicePaidEventName;
 import cloudarc.admin.model.MoneyInput;
 import cloudarc.client.ApiClient;
 import cloudarc.client.ApiException;
@@ -101,7 +102,7 @@ class Story {
         LocalDate due = LocalDate.of(2035, 1, 31);
 
         step("authorise", () -> {
-            check(new ProfileApi(api).getProfile().getId() == 42, "profile");
+            check(new ProfileApi(api).getProfile(null).getId() == 42, "profile");
             refused(() -> new ServicesApi(clientAt(url, "nobody")).listServices(), 401);
         });
         step("list", () -> {
@@ -118,15 +119,15 @@ class Story {
         step("create", () -> {
             var wanted = new ClientTicketInput().subject("Grüße").message("Hello").departmentId(1L);
             var opened = tickets.createTicket(wanted, null);
-            check(tickets.getTicket(opened.getTicketId()).getSubject().equals("Grüße"), opened);
+            check(tickets.getTicket(opened.getTicketId(), null).getSubject().equals("Grüße"), opened);
             var invoice = new InvoiceInput().clientId(56L).dueDate(due).items(List.of(line));
             AdminInvoiceResponse made = invoices.createInvoice(invoice, null);
             check(made.getData().getTotal().equals("29.99") && made.getData().getDueDate().equals(due), made);
         });
         step("not_found", () -> {
-            String missing = refused(() -> tickets.getTicket(NOWHERE), 404).getResponseBody();
+            String missing = refused(() -> tickets.getTicket(NOWHERE, null), 404).getResponseBody();
             check(JSON.readValue(missing, ClientError.class).getCode() == 404, missing);
-            String absent = denied(() -> invoices.getInvoice(NOWHERE), 404).getResponseBody();
+            String absent = denied(() -> invoices.getInvoice(NOWHERE, null), 404).getResponseBody();
             check(JSON.readValue(absent, AdminError.class).getError().getCode() == ErrorCode.NOT_FOUND, absent);
         });
         step("invalid", () -> {
@@ -156,7 +157,7 @@ class Story {
         });
         step("webhook", () -> {
             var event = JSON.readValue(Path.of(System.getenv("CLOUDARC_DELIVERY")).toFile(), InvoicePaidEvent.class);
-            check(event.getEvent() == InvoicePaidEvent.EventEnum.INVOICE_PAID, event);
+            check(event.getEvent() == InvoicePaidEventName.INVOICE_PAID, event);
             check(event.getData().getTotal().equals("29.99"), event);
         });
     }
