@@ -52,12 +52,20 @@ async def list_invoices(
     after: int | None = None,
     status: str | None = None,
     client_id: int | None = None,
+    invoice_number: str | None = None,
+    due_from: str | None = None,
+    due_to: str | None = None,
 ) -> Answer:
     """A page of a client's own, or of everyone's."""
-    where: dict[str, Any] = {"client_id": client_id, "status": status}
-    mine = where | user.ownership
-    found = await invoices.page(db, page=page, limit=limit, after=after, today=now.date(), **mine)
-    return user.dialect.page(VIEWS, found, "/invoices", **where)
+    mine: dict[str, Any] = {"client_id": client_id, "status": status} | user.ownership
+    days = {
+        name: date.fromisoformat(text) for name, text in (("due_from", due_from), ("due_to", due_to)) if text
+    }
+    found = await invoices.page(
+        db, page=page, limit=limit, after=after, today=now.date(), number=invoice_number, **mine, **days
+    )
+    where = {"client_id": client_id, "status": status, "invoice_number": invoice_number}
+    return user.dialect.page(VIEWS, found, "/invoices", **where, due_from=due_from, due_to=due_to)
 
 
 async def get_invoice(id: int, user: Caller, db: Connection, now: datetime) -> Answer:

@@ -21,6 +21,7 @@ from persistence.database import (
     remove,
     versioned,
 )
+from persistence.identity import hostname
 from persistence.listing import TALLY, Listing, Page, Tallied
 
 
@@ -28,6 +29,7 @@ class Domain(Base):
     __tablename__ = "domains"
     __table_args__ = (
         Index("ix_domains_client_id_id", "client_id", "id"),
+        Index("ix_domains_domain_id", "domain", "id"),
         Index("ix_domains_status_id", "status", "id"),
     )
 
@@ -45,18 +47,21 @@ TABLE = Domain.__table__
 LIST = Listing(
     select(TABLE),
     TABLE.c.id,
-    narrow="client_id",
+    narrow=["domain", "client_id"],
     tallied=[Tallied("domains", status=TALLY.c.word == bindparam("status"))],
     client_id=TABLE.c.client_id == bindparam("client_id", type_=BigInteger),
+    domain=TABLE.c.domain == bindparam("domain"),
     status=TABLE.c.status == bindparam("status"),
 )
 
 INSERT = inserting(Domain, "client_id", "domain", "status", "registered_at", "expires_at")
 
 
-async def page(db: Connection, **where: Any) -> Page:
-    """A page of domains, newest first; filters ``client_id``, ``status``."""
-    return await LIST.page(db, **where)
+async def page(db: Connection, *, domain: str | None = None, **where: Any) -> Page:
+    """A page of domains, newest first; filters ``client_id``, ``status``, and ``domain`` in any spelling."""
+    if domain is not None and (domain := hostname(domain)) is None:
+        return Page([], 1, where["limit"], 0, False)
+    return await LIST.page(db, domain=domain, **where)
 
 
 async def get(db: Connection, id: int) -> Row:
