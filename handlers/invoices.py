@@ -35,6 +35,10 @@ def _paid(row: Row) -> Body:
     return {"id": row.id, "client_id": row.client_id, "total": str(row.total), "currency": row.currency}
 
 
+def _day(text: str | None) -> date | None:
+    return date.fromisoformat(text) if text else None
+
+
 VIEWS = Views(
     client=lambda row, lines: _item(row, lines, ClientDialect),
     client_row=lambda row: _row(row, ClientDialect),
@@ -58,11 +62,9 @@ async def list_invoices(
 ) -> Answer:
     """A page of a client's own, or of everyone's."""
     mine: dict[str, Any] = {"client_id": client_id, "status": status} | user.ownership
-    days = {
-        name: date.fromisoformat(text) for name, text in (("due_from", due_from), ("due_to", due_to)) if text
-    }
+    mine |= {"due_from": _day(due_from), "due_to": _day(due_to)}
     found = await invoices.page(
-        db, page=page, limit=limit, after=after, today=now.date(), number=invoice_number, **mine, **days
+        db, page=page, limit=limit, after=after, today=now.date(), number=invoice_number, **mine
     )
     where = {"client_id": client_id, "status": status, "invoice_number": invoice_number}
     return user.dialect.page(VIEWS, found, "/invoices", **where, due_from=due_from, due_to=due_to)

@@ -48,6 +48,9 @@ MIN_PREFIX = 2
 # PostgreSQL keeps no more than a mebibyte of one row's words, and some characters are folded to eighteen.
 MAX_FOLDED = 100_000
 
+MAX_LETTERS = 64
+"""How many letters of a word count. What is longer is seldom a word, and an index would keep it twice."""
+
 APOSTROPHES = "'`´‘’‛′ʹʻʼʽʾʿˈꞋꞌ՚׳＇"
 """Characters that are typed for an apostrophe, in all keyboards' and writers' manners."""
 
@@ -142,7 +145,8 @@ def _written(text: str) -> Iterator[str]:
 
 def words(text: str) -> list[str]:
     """Return the words of a text, folded; what is written without blanks is one."""
-    return [each for word in _written(text) if (each := word.replace("'", ""))]
+    found = (word.replace("'", "") for word in _written(text))
+    return [each if _IS_UNSPACED(each) else each[:MAX_LETTERS] for each in found]
 
 
 def terms(text: str) -> list[str]:
@@ -153,13 +157,13 @@ def terms(text: str) -> list[str]:
     found: list[str] = []
     for word in _written(text):
         if "'" in word:
-            found += [each for each in (word.replace("'", ""), *word.split("'")) if each]
+            found += [each[:MAX_LETTERS] for each in (word.replace("'", ""), *word.split("'")) if each]
         elif _IS_UNSPACED(word):
             units = _units(word)
             # The last character begins no pair.
             found += [*_pairs(units), units[-1]]
         else:
-            found.append(word)
+            found.append(word[:MAX_LETTERS])
     return found
 
 
@@ -251,7 +255,7 @@ def _sqlite_rank(element: _Rank, compiler: Any, **options: Any) -> str:
 
     def points(field: str, points: int, has_all: bool) -> str:
         query = wanted if has_all else f"replace({wanted}, '{_AND}', ' OR ')"
-        matching = f"SELECT rowid FROM {index} WHERE {index} MATCH '{field} : (' || {query} || ')'"
+        matching = f"SELECT rowid FROM {index} WHERE {index} MATCH '{field} : (' || {query} || ')'"  # noqa: S608  an index's own name
         return f"{points} * ({index}.rowid IN ({matching}))"
 
     summed = " - ".join(points(field, number, has_all) for field, _, number, has_all in _POINTS)

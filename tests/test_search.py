@@ -129,6 +129,13 @@ class TestBounds:
             "dns",
         ]
 
+    def test_so_many_letters_of_a_word_count(self, admin: Api, client: Api) -> None:
+        word = token_hex(100)
+        id = making.article(admin, title=word)
+        for q in (word, word[: search.MAX_LETTERS], word[: search.MAX_LETTERS] + "x", word[:5]):
+            assert id in [row["id"] for row in client.get("/knowledgebase", q=q).json()["data"]]
+        assert client.get("/knowledgebase", q=word[: search.MAX_LETTERS - 1] + "x").json()["total"] == 0
+
     def test_so_many_pairs_count(self) -> None:
         run = "".join(chr(0x4E00 + nth) for nth in range(100))
         assert len(search.wanted(run)) == search.MAX_PAIRS

@@ -33,15 +33,15 @@ class Case:
 
 
 def deletes(path: str) -> Leave:
-    return lambda admin, id: admin.request("DELETE", path.format(id))
+    return lambda admin, row: admin.request("DELETE", path.format(row))
 
 
 def posts(path: str) -> Leave:
-    return lambda admin, id: admin.post(path.format(id))
+    return lambda admin, row: admin.post(path.format(row))
 
 
 def puts(path: str, **body: Any) -> Leave:
-    return lambda admin, id: admin.put(path.format(id), body)
+    return lambda admin, row: admin.put(path.format(row), body)
 
 
 WORD = f"w{token_hex(6)}"
@@ -74,7 +74,7 @@ PHONE = f"+49 30 {random.SystemRandom().randrange(10**7, 10**8)}"
 DOMAIN = f"{WORD}.example.com"
 
 CASES = [
-    Case("list_activity", making.department),
+    Case("list_activity", making.department, rows=12),
     Case("list_activity", making.department, query={"operation": "create_department"}, rows=12),
     Case("list_announcements", making.announcement, deletes("/announcements/{}")),
     Case("list_api_keys", making.api_key, deletes("/api-keys/{}"), rows=12),

@@ -1,7 +1,6 @@
 """Words of every script: the full-text indexes are made anew, and tickets and their replies get one."""
 
 from collections.abc import Iterator, Sequence
-from functools import reduce
 from typing import Any
 
 import sqlalchemy as sa
@@ -96,9 +95,7 @@ def _rows(table: str, fields: list[list[str]], which: str) -> Iterator[Sequence[
     """Yield rows of a table, many at a time: the id and a text for each field."""
     names = [name for each in fields for name in each]
     source = sa.table(table, sa.column("id", sa.BigInteger), *[sa.column(each, sa.Text) for each in names])
-    texts = [
-        reduce(lambda text, name: text + " " + source.c[name], each[1:], source.c[each[0]]) for each in fields
-    ]
+    texts = [_joined([source.c[name] for name in each]) for each in fields]
     query = sa.select(source.c.id, *texts).order_by(source.c.id).limit(AT_ONCE)
     if which:
         query = query.where(sa.text(which))
@@ -106,3 +103,10 @@ def _rows(table: str, fields: list[list[str]], which: str) -> Iterator[Sequence[
     while rows := op.get_bind().execute(query.where(source.c.id > last)).fetchall():
         yield rows
         last = rows[-1].id
+
+
+def _joined(columns: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[Any]:
+    joined, *others = columns
+    for each in others:
+        joined = joined + " " + each
+    return joined
