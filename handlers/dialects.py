@@ -265,5 +265,5 @@ def _link(page: Page, path: str, filters: dict[str, Any]) -> dict[str, str]:
     if not page.more:
         return {}
     given = {name: value for name, value in filters.items() if value is not None}
-    query = urlencode({**given, "after": page.rows[-1].id})
+    query = urlencode({**given, "after": page.cursor or page.rows[-1].id})
     return {"Link": f'<{BASE_PATH}{path}?{query}>; rel="next"'}

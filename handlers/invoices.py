@@ -45,6 +45,10 @@ def _paid(row: Row) -> Body:
     return {"id": row.id, "client_id": row.client_id, "total": str(row.total), "currency": row.currency}
 
 
+def _day(text: str | None) -> date | None:
+    return date.fromisoformat(text) if text else None
+
+
 VIEWS = Views(
     client=lambda row, lines: _item(row, lines, ClientDialect),
     client_row=lambda row: _row(row, ClientDialect),
@@ -62,12 +66,18 @@ async def list_invoices(
     after: int | None = None,
     status: str | None = None,
     client_id: int | None = None,
+    invoice_number: str | None = None,
+    due_from: str | None = None,
+    due_to: str | None = None,
 ) -> Answer:
     """A page of a client's own, or of everyone's."""
-    where: dict[str, Any] = {"client_id": client_id, "status": status}
-    mine = where | user.ownership
-    found = await invoices.page(db, page=page, limit=limit, after=after, today=now.date(), **mine)
-    return user.dialect.page(VIEWS, found, "/invoices", **where)
+    mine: dict[str, Any] = {"client_id": client_id, "status": status} | user.ownership
+    mine |= {"due_from": _day(due_from), "due_to": _day(due_to)}
+    found = await invoices.page(
+        db, page=page, limit=limit, after=after, today=now.date(), number=invoice_number, **mine
+    )
+    where = {"client_id": client_id, "status": status, "invoice_number": invoice_number}
+    return user.dialect.page(VIEWS, found, "/invoices", **where, due_from=due_from, due_to=due_to)
 
 
 async def get_invoice(id: int, user: Caller, db: Connection, now: datetime) -> Answer:

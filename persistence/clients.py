@@ -1,5 +1,6 @@
 """Client accounts: the people and companies whom services, invoices and tickets belong to."""
 
+import unicodedata
 from collections.abc import Collection
 from datetime import datetime
 from typing import Any
@@ -43,6 +44,7 @@ class Client(Base):
             sqlite_where=text("deleted_at IS NULL AND email_key IS NULL"),
             postgresql_where=text("deleted_at IS NULL AND email_key IS NULL"),
         ),
+        Index("ix_clients_phone_key_id", "phone_key", "id"),
     )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
@@ -54,6 +56,7 @@ class Client(Base):
     email_key: Mapped[str | None] = mapped_column(String(1000), unique=True)
     password_hash: Mapped[str] = mapped_column(String(200))
     phone: Mapped[str] = mapped_column(String(50))
+    phone_key: Mapped[str] = mapped_column(String(8), server_default="")
     company: Mapped[str] = mapped_column(String(200))
     address1: Mapped[str] = mapped_column(String(200))
     city: Mapped[str] = mapped_column(String(100))
@@ -90,11 +93,12 @@ HOLD_ALONE = one_by_id(select(TABLE.c.version), TABLE.c.id).where(THERE).with_fo
 LIST = Listing(
     select(TABLE),
     TABLE.c.id,
-    narrow="email_key",
+    narrow=["email_key", "phone_key"],
     slow=["words"],
     tallied=[Tallied("clients", there=true())],
     there=THERE,
     email_key=TABLE.c.email_key == bindparam("email_key"),
+    phone_key=TABLE.c.phone_key == bindparam("phone_key"),
     words=TABLE.c.id.in_(search.CLIENTS.ids),
 )
 
@@ -105,6 +109,7 @@ COLUMNS = (
     "email_key",
     "password_hash",
     "phone",
+    "phone_key",
     "company",
     "address1",
     "city",
@@ -177,19 +182,33 @@ def _key(email: str) -> str:
     return key
 
 
+def phone_key(phone: str) -> str:
+    """Return the last digits of a phone number, which are the same with and without its country's code."""
+    return "".join(str(unicodedata.digit(each)) for each in phone if each.isdigit())[-8:]
+
+
+def _keys(values: dict[str, Any]) -> dict[str, str]:
+    """The columns that follow from the columns of a client."""
+    email = {"email_key": _key(values["email"])} if "email" in values else {}
+    return email | ({"phone_key": phone_key(values["phone"])} if "phone" in values else {})
+
+
 def _texts(client: Row) -> str:
     return f"{client.first_name} {client.last_name} {client.company} {client.email}"
 
 
-async def page(db: Connection, *, email: str | None, q: str | None, **where: Any) -> Page:
-    """A page of clients, newest first; filters ``email``, and ``q``, words of their names."""
+async def page(
+    db: Connection, *, email: str | None, q: str | None, phone: str | None = None, **where: Any
+) -> Page:
+    """A page of clients, newest first; filters ``email``, ``phone``, and ``q``, words of their names."""
     words = search.wanted(q) if q and q.strip() else None
-    if words == []:
+    digits = phone_key(phone) if phone and phone.strip() else None
+    if words == [] or digits == "":
         return Page([], 1, where["limit"], 0, False)
     key = identity.email_key(email) if email else None
     if email and key is None:
         return Page([], 1, where["limit"], 0, False)
-    return await LIST.page(db, there=True, email_key=key, words=words, **where)
+    return await LIST.page(db, there=True, email_key=key, phone_key=digits, words=words, **where)
 
 
 async def get(db: Connection, id: int) -> Row:
@@ -204,13 +223,12 @@ async def hold(db: Connection, id: int) -> None:
 
 async def create(db: Connection, values: dict[str, Any], now: datetime) -> Row:
     """Register a client; ``values`` are columns. Raises Conflict where its email is taken, or is none."""
-    given = dict.fromkeys(COLUMNS, "") | values
-    given |= {"email_key": _key(values["email"]), "status": "active", "created_at": now}
+    given = dict.fromkeys(COLUMNS, "") | values | _keys(values) | {"status": "active", "created_at": now}
     try:
         client = await shared.exists(db, INSERT, "client", **given)
     except Duplicate:
         raise Conflict(TAKEN) from None
-    await search.CLIENTS.put(db, client.id, _texts(client))
+    await search.CLIENTS.add(db, client.id, _texts(client))
     return client
 
 
@@ -222,9 +240,8 @@ async def change(
     Raises NotFound, PreconditionFailed, Conflict.
     """
     await hold(db, id)
-    email = {"email_key": _key(values["email"])} if "email" in values else {}
     try:
-        client = await shared.change(db, Client, "client", id, values | email, versions)
+        client = await shared.change(db, Client, "client", id, values | _keys(values), versions)
     except Duplicate:
         raise Conflict(TAKEN) from None
     if not db.unchanged:

@@ -15,7 +15,7 @@ from sqlalchemy import func, insert, select, text
 from persistence import credentials, identity, search
 from persistence.announcements import Announcement
 from persistence.api_keys import ApiKey
-from persistence.clients import Client
+from persistence.clients import Client, phone_key
 from persistence.database import Base, Connection, Database
 from persistence.deliveries import Attempt, Delivery
 from persistence.departments import Department
@@ -158,7 +158,9 @@ def words(tables: dict[type[Base], Rows]) -> list[tuple[search.Index, Rows]]:
         for row in tables[Client]
     ]
     articles = [search.ARTICLES.row(row["id"], row["title"], row["content"]) for row in tables[Article]]
-    return [(search.CLIENTS, clients), (search.ARTICLES, articles)]
+    tickets = [search.TICKETS.row(row["id"], f"{row['subject']} {row['message']}") for row in tables[Ticket]]
+    replies = [search.REPLIES.row(row["id"], row["message"]) for row in tables[TicketReply]]
+    return list(zip(search.INDEXES, (articles, clients, tickets, replies), strict=True))
 
 
 def _products() -> Rows:
@@ -246,6 +248,7 @@ def _clients(random: Random) -> Iterator[dict[str, Any]]:
                 country="US",
             )
         row["email_key"] = identity.email_key(str(row["email"]))
+        row["phone_key"] = phone_key(str(row["phone"]))
         yield row
 
 

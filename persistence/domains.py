@@ -23,7 +23,7 @@ from persistence.database import (
     versioned,
 )
 from persistence.errors import Conflict, Duplicate, NotFound
-from persistence.identity import require_hostname
+from persistence.identity import hostname, require_hostname
 from persistence.listing import TALLY, Listing, Page, Tallied
 
 LIVE = "status <> 'cancelled' AND NOT clashes"
@@ -33,6 +33,7 @@ class Domain(Base):
     __tablename__ = "domains"
     __table_args__ = (
         Index("ix_domains_client_id_id", "client_id", "id"),
+        Index("ix_domains_domain_id", "domain", "id"),
         Index("ix_domains_status_id", "status", "id"),
         # One record of a name that is not cancelled.
         Index(
@@ -61,9 +62,10 @@ TABLE = Domain.__table__
 LIST = Listing(
     select(TABLE),
     TABLE.c.id,
-    narrow="client_id",
+    narrow=["domain", "client_id"],
     tallied=[Tallied("domains", status=TALLY.c.word == bindparam("status"))],
     client_id=TABLE.c.client_id == bindparam("client_id", type_=BigInteger),
+    domain=TABLE.c.domain == bindparam("domain"),
     status=TABLE.c.status == bindparam("status"),
 )
 
@@ -84,9 +86,11 @@ TAKEN = "Another record of this domain is not cancelled; change that one, or can
 INSERT = inserting(Domain, "client_id", "domain", "status", "registered_at", "expires_at")
 
 
-async def page(db: Connection, **where: Any) -> Page:
-    """A page of domains, newest first; filters ``client_id``, ``status``."""
-    return await LIST.page(db, **where)
+async def page(db: Connection, *, domain: str | None = None, **where: Any) -> Page:
+    """A page of domains, newest first; filters ``client_id``, ``status``, and ``domain`` in any spelling."""
+    if domain is not None and (domain := hostname(domain)) is None:
+        return Page([], 1, where["limit"], 0, False)
+    return await LIST.page(db, domain=domain, **where)
 
 
 async def get(db: Connection, id: int) -> Row:

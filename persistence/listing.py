@@ -87,13 +87,17 @@ class Tallied:
 
 @dataclass(frozen=True)
 class Page:
-    """Rows of a list, newest first, and where they lie in it."""
+    """Rows of a list, newest first, and where they lie in it.
+
+    ``cursor`` is the place of the last row in a list that is in another order than that of the ids.
+    """
 
     rows: list[Row]
     page: int
     limit: int
     total: int
     more: bool
+    cursor: str | None = None
 
 
 Way = Literal["near", "far", "after"]
@@ -103,8 +107,9 @@ Way = Literal["near", "far", "after"]
 class Listing:
     """A list in order of id, mostly descending, with optional filters; each set of them is one statement.
 
-    ``narrow`` is a filter that leaves few rows, which the others then only sift. ``slow`` are filters that
-    search for words. Totals come from the first of ``tallied`` that has all filters that are given; where
+    ``narrow`` are filters that leave few rows, the narrowest first; the others then only sift those. ``slow``
+    are filters that search for words. ``ranges`` are filters that leave rows in another order, which are
+    sorted. Totals come from the first of ``tallied`` that has all filters that are given; where
     none has, the rows are counted.
     """
 
@@ -114,8 +119,9 @@ class Listing:
         key: KeyedColumnElement[Any],
         *,
         ascending: bool = False,
-        narrow: str = "",
+        narrow: Sequence[str] = (),
         slow: Collection[str] = (),
+        ranges: Collection[str] = (),
         tallied: Sequence[Tallied] = (),
         **conditions: ColumnElement[bool],
     ) -> None:
@@ -124,16 +130,20 @@ class Listing:
         self.ascending = ascending
         self.narrow = narrow
         self.slow = frozenset(slow)
+        self.ranges = frozenset(ranges)
         self.tallied = tallied
         self.conditions = conditions
         self.statement = cache(self._statement)
         self.total = cache(self._total)
 
     def _filtered(self, query: Select[Any], names: frozenset[str]) -> Select[Any]:
-        sifted = names - {self.narrow} if self.narrow in names else frozenset()
+        narrowest = next((each for each in self.narrow if each in names), None)
+        sifted = names - {narrowest} if narrowest else frozenset()
         given = {name: self.conditions[name] for name in sorted(names)}
         # No index is looked for for what is written like this.
         query = query.where(*[each.is_(true()) if name in sifted else each for name, each in given.items()])
+        if names & self.ranges:
+            query = query.execution_options(slow=True)
         return query.execution_options(search=True) if names & self.slow else query
 
     def _statement(self, names: frozenset[str], way: Way, slow: bool = False) -> Select[Any]:

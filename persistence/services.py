@@ -22,7 +22,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from persistence import clients, lifecycle, products, servers
 from persistence.database import Base, Connection, Instant, Key, Row, exists, one_by_id, owned, versioned
 from persistence.errors import Conflict, Duplicate
-from persistence.identity import require_hostname
+from persistence.identity import hostname, require_hostname
 from persistence.listing import TALLY, Listing, Page, Tallied
 
 LIVE = "status <> 'terminated' AND NOT clashes"
@@ -32,6 +32,7 @@ class Service(Base):
     __tablename__ = "services"
     __table_args__ = (
         Index("ix_services_client_id_id", "client_id", "id"),
+        Index("ix_services_domain_id", "domain", "id"),
         Index("ix_services_product_id_id", "product_id", "id"),
         Index("ix_services_product_id_status_id", "product_id", "status", "id"),
         Index("ix_services_status_id", "status", "id"),
@@ -52,6 +53,7 @@ class Service(Base):
             postgresql_where=text(f"{LIVE} AND username <> ''"),
         ),
         Index("ix_services_clashes", "id", sqlite_where=text("clashes"), postgresql_where=text("clashes")),
+        Index("ix_services_username_id", "username", "id"),
     )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
@@ -84,7 +86,7 @@ GET = one_by_id(_SELECT, TABLE.c.id)
 LIST = Listing(
     _SELECT,
     TABLE.c.id,
-    narrow="client_id",
+    narrow=["domain", "username", "client_id"],
     tallied=[
         Tallied(
             "services",
@@ -93,6 +95,8 @@ LIST = Listing(
         )
     ],
     client_id=TABLE.c.client_id == bindparam("client_id", type_=BigInteger),
+    domain=TABLE.c.domain == bindparam("domain"),
+    username=TABLE.c.username == bindparam("username"),
     product_id=TABLE.c.product_id == bindparam("product_id", type_=BigInteger),
     status=TABLE.c.status == bindparam("status"),
 )
@@ -161,9 +165,13 @@ def add_cycle(day: date, billing_cycle: str) -> date:
     return first.replace(day=min(day.day, (next_month - first).days))
 
 
-async def page(db: Connection, **where: Any) -> Page:
-    """A page of services, newest first; filters ``client_id``, ``product_id``, ``status``."""
-    return await LIST.page(db, **where)
+async def page(db: Connection, *, domain: str | None = None, **where: Any) -> Page:
+    """A page of services, newest first; filters ``client_id``, ``product_id``, ``status``, ``username``, and
+    ``domain`` in any spelling.
+    """
+    if domain is not None and (domain := hostname(domain)) is None:
+        return Page([], 1, where["limit"], 0, False)
+    return await LIST.page(db, domain=domain, **where)
 
 
 async def get(db: Connection, id: int, owner: int | None) -> Row:

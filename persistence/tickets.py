@@ -16,12 +16,13 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    union,
     update,
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence import clients, departments, lifecycle
+from persistence import clients, departments, lifecycle, search
 from persistence.database import Base, Connection, Instant, Key, Row, one_by_id, owned, versioned
 from persistence.listing import TALLY, Listing, Page, Tallied
 
@@ -99,7 +100,8 @@ LIST = Listing(
     # No list shows the messages, which may be long.
     select(*[column for column in TABLE.c if column is not TABLE.c.message]),
     TABLE.c.id,
-    narrow="client_id",
+    narrow=["ticket_number", "client_id"],
+    slow=["words"],
     tallied=[
         Tallied(
             "tickets",
@@ -110,6 +112,14 @@ LIST = Listing(
     client_id=TABLE.c.client_id == bindparam("client_id", type_=BigInteger),
     department_id=TABLE.c.department_id == bindparam("department_id", type_=BigInteger),
     status=TABLE.c.status == bindparam("status"),
+    ticket_number=TABLE.c.ticket_number == bindparam("ticket_number"),
+    words=TABLE.c.id.in_(
+        union(
+            search.TICKETS.ids,
+            # Each reply has words of its own, so that a long ticket is not indexed anew with each.
+            select(REPLIES.c.ticket_id).where(REPLIES.c.id.in_(search.REPLIES.ids)),
+        )
+    ),
 )
 
 COLUMNS = ("ticket_number", "subject", "message", "status", "priority", "created_at", "updated_at")
@@ -138,7 +148,11 @@ INSERT = (
     .returning(*TABLE.c)
 )
 
-INSERT_REPLY = insert(TicketReply).values(dict.fromkeys(["ticket_id", "author", "message", "created_at"]))
+INSERT_REPLY = (
+    insert(TicketReply)
+    .values(dict.fromkeys(["ticket_id", "author", "message", "created_at"]))
+    .returning(REPLIES.c.id)
+)
 
 
 def _move(verb: str, owned: bool) -> Any:
@@ -174,9 +188,17 @@ def _move(verb: str, owned: bool) -> Any:
 MOVES = {(verb, owned): _move(verb, owned) for verb in lifecycle.TICKET for owned in (False, True)}
 
 
-async def page(db: Connection, **where: Any) -> Page:
-    """A page of tickets, newest first; filters ``client_id``, ``department_id``, ``status``."""
-    return await LIST.page(db, **where)
+async def page(
+    db: Connection, *, q: str | None = None, ticket_number: str | None = None, **where: Any
+) -> Page:
+    """A page of tickets, newest first; filters ``client_id``, ``department_id``, ``status``,
+    ``ticket_number``, and ``q``, words that stand together in the subject and message or in one reply.
+    """
+    words = search.wanted(q) if q and q.strip() else None
+    if words == []:
+        return Page([], 1, where["limit"], 0, False)
+    number = ticket_number.upper() if ticket_number else None
+    return await LIST.page(db, words=words, ticket_number=number, **where)
 
 
 async def get(db: Connection, id: int, owner: int | None) -> tuple[Row, list[Row]]:
@@ -217,6 +239,7 @@ async def create(
             updated_at=now,
         )
         if made is not None:
+            await search.TICKETS.add(db, made.id, f"{subject} {message}")
             return made
         await clients.hold(db, client_id)
         await departments.addressable(db, department_id)
@@ -230,7 +253,9 @@ async def reply(db: Connection, id: int, owner: int | None, message: str, now: d
     """
     author = "staff" if owner is None else "client"
     await _go(db, id, owner, f"reply_as_{author}", now)
-    await db.run(INSERT_REPLY, ticket_id=id, author=author, message=message, created_at=now)
+    made = await db.one(INSERT_REPLY, ticket_id=id, author=author, message=message, created_at=now)
+    assert made is not None
+    await search.REPLIES.add(db, made.id, message)
 
 
 async def close(db: Connection, id: int, owner: int | None, now: datetime) -> None:

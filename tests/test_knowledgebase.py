@@ -222,6 +222,9 @@ class TestWanted:
             # A single letter is a whole word, which no longer word has.
             ("a and b", ["a", "and", "b"]),
             ("域 域名", ["域名"]),
+            ("域名解析", ["域名", "名解", "解析"]),
+            # An apostrophe is no end of a word.
+            ("O'Brien obrien", ["obrien"]),
             (" ".join(f"w{n}w" for n in range(10, 40)), [f"w{n}w" for n in range(10, 10 + search.MAX_WORDS)]),
         ],
     )
@@ -246,7 +249,9 @@ class TestWanted:
             ("k xylo", True),
             ("域", True),
             ("域名", True),
-            ("名", False),
+            ("名", True),
+            ("解析", True),
+            ("名析", False),
         ],
     )
     def test_what_is_found(self, admin: Api, client: Api, q: str, found: bool) -> None:
