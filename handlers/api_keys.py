@@ -34,7 +34,8 @@ async def list_api_keys(
 
 async def create_api_key(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> Answer:
     """Make a key and show it; it does no more and lives no longer than the key that calls."""
-    scopes, expires_at = sorted(set(body["scopes"])), instant(body.get("expires_at"))
+    scopes = sorted(set(body["scopes"]))
+    expires_at = instant(body["expires_at"]) if "expires_at" in body else None
     user.require_grantable(scopes, expires_at, "create this key")
     secret = credentials.mint("arc_", secrets.choice)
     made = await api_keys.create(db, body["name"], scopes, secret, now, expires_at)

@@ -1,13 +1,14 @@
 """The two ways of saying the same: CloudBill's for a client, ArcBilling's for an operator. Pure."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
+from persistence.errors import Conflict
 from persistence.listing import Page
 
 Body = dict[str, Any]
@@ -159,16 +160,65 @@ def deleted(id: int) -> Body:
 
 
 CENT = Decimal("0.01")
+DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+INSTANT = re.compile(
+    rf"({DAY.pattern})[Tt]((?:[01][0-9]|2[0-3]):[0-5][0-9]):([0-9]{{2}})(?:\.[0-9]+)?"
+    r"([Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+)
 
 
-def amount(value: str | int | float | Decimal) -> Decimal:
-    """The exact amount that the contract admitted, with two decimals and without a sign."""
-    return abs(Decimal(str(value)).quantize(CENT))
+MAX_NAMED = 5
+"""How many members a refusal names."""
 
 
-def instant(text: str | None) -> datetime | None:
-    """The instant that an operator wrote, if any."""
-    return datetime.fromisoformat(text) if text else None
+def amounts(values: Mapping[str, str | int | float | Decimal]) -> list[Decimal]:
+    """Return amounts that the contract admitted, exact and with two decimals, by the paths of their members.
+
+    Raises Conflict where a number has more decimals: no schema can say that in a way that validators with
+    binary floats agree on.
+    """
+    exact = {path: Decimal(str(value)) for path, value in values.items()}
+    # The contract admits eight digits before the point, so nothing but surplus decimals is ever cut off.
+    result = [abs(value.quantize(CENT)) for value in exact.values()]
+    wrong = [
+        path for (path, value), kept in zip(exact.items(), result, strict=True) if value.copy_abs() != kept
+    ]
+    if wrong:
+        more = f" and {len(wrong) - MAX_NAMED} more" if len(wrong) > MAX_NAMED else ""
+        raise Conflict(
+            f"An amount has at most two decimals; round {', '.join(wrong[:MAX_NAMED])}{more} first."
+        )
+    return result
+
+
+def calendar_day(text: str) -> date:
+    """Return the day that a text names. Raises ValueError for the year 0, which RFC 3339 has."""
+    if not DAY.fullmatch(text):
+        raise ValueError(text)
+    return date.fromisoformat(text)
+
+
+def instant(text: str) -> datetime:
+    """Return the instant that a text of RFC 3339 names, in UTC and without its fraction of a second.
+
+    The second 60 of a leap second becomes 59. Raises ValueError where the text is none, or the instant lies
+    outside the years 1 to 9999 of UTC.
+    """
+    parts = INSTANT.fullmatch(text)
+    if not parts:
+        raise ValueError(text)
+    day, minute, second, offset = parts.groups()
+    is_leap = second == "60"
+    # The year 0 in another offset may be the year 1 in UTC. Python has none, and 2000 is a leap year, too.
+    is_year_0 = day.startswith("0000")
+    written = f"{day.replace('0000', '2000', 1)}T{minute}:{'59' if is_leap else second}{offset.upper()}"
+    try:
+        value = datetime.fromisoformat(written).astimezone(UTC)
+    except OverflowError:
+        raise ValueError(text) from None
+    if (is_leap and (value.hour, value.minute) != (23, 59)) or (is_year_0 and value.year != 2001):
+        raise ValueError(text)
+    return value.replace(year=1) if is_year_0 else value
 
 
 def excerpt(text: str) -> str:

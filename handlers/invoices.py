@@ -1,11 +1,21 @@
 """Invoices (CloudBill, "GET /api/v1/invoices"; ArcBilling, "Invoices")."""
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import AdminDialect, Answer, Body, ClientDialect, Dialect, Views, amount, day
+from handlers.dialects import (
+    AdminDialect,
+    Answer,
+    Body,
+    ClientDialect,
+    Dialect,
+    Views,
+    amounts,
+    calendar_day,
+    day,
+)
 from persistence import invoices
 from persistence.database import Connection, Row
 from webhooks import outbox
@@ -67,8 +77,9 @@ async def get_invoice(id: int, user: Caller, db: Connection, now: datetime) -> A
 
 async def create_invoice(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> Answer:
     """Make an unpaid invoice over the exact sum of its lines."""
-    lines = [invoices.Line(line["description"], amount(line["amount"])) for line in body["items"]]
-    due = date.fromisoformat(body["due_date"])
+    items, due = body["items"], calendar_day(body["due_date"])
+    exact = amounts({f"/items/{nth}/amount": item["amount"] for nth, item in enumerate(items)})
+    lines = [invoices.Line(item["description"], each) for item, each in zip(items, exact, strict=True)]
     made = await invoices.create(db, client_id=body["client_id"], due_date=due, lines=lines, now=now)
     await outbox.record(db, "invoice.created", _row(made[0], AdminDialect), now)
     return user.dialect.created(VIEWS, *made)

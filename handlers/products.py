@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import Answer, Body, Views, amount, versions
+from handlers.dialects import Answer, Body, Views, amounts, versions
 from persistence import products, settings
 from persistence.database import Connection, Row
 from persistence.products import CYCLES
@@ -37,7 +37,8 @@ def _columns(body: dict[str, Any]) -> dict[str, Any]:
     values = dict(body)
     if "prices" in values:
         prices = values.pop("prices")
-        values |= {cycle: amount(prices[cycle]) if cycle in prices else None for cycle in CYCLES}
+        given = amounts({f"/prices/{cycle}": price for cycle, price in prices.items()})
+        values |= dict.fromkeys(CYCLES) | dict(zip(prices, given, strict=True))
     return values
 
 

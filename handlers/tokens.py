@@ -42,7 +42,7 @@ async def create_token(
     id: int, user: Caller, db: Connection, now: datetime, body: dict[str, Any] | None = None
 ) -> Answer:
     """Make a token and show it; it does no more and lives no longer than the key that calls."""
-    expires_at = instant((body or {}).get("expires_at"))
+    expires_at = instant(body["expires_at"]) if body and "expires_at" in body else None
     user.require_grantable(CLIENT_SCOPES, expires_at, "create a client's token")
     secret = credentials.mint("cbt_", secrets.choice)
     return user.dialect.created(CREATED, await tokens.create(db, id, secret, now, expires_at), secret)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import AdminDialect, Answer, Body, Views, deleted, versions
+from handlers.dialects import AdminDialect, Answer, Body, Views, deleted, instant, versions
 from persistence import deliveries
 from persistence import webhooks as endpoints
 from persistence.database import Connection, Row
@@ -216,7 +216,7 @@ async def recover_webhook(
     """Have everything delivered that it missed."""
     webhook = await endpoints.hold(db, id)
     _require_readable(user, webhook.events.split())
-    queued = await deliveries.recover(db, id, datetime.fromisoformat(body["since"]), now)
+    queued = await deliveries.recover(db, id, instant(body["since"]), now)
     # This also sends events that the webhook no longer has; a refusal rolls that back.
     _require_readable(user, await _pending_events(db, id))
     return user.dialect.item(RECOVERED, id, queued)

@@ -9,6 +9,16 @@ use beyond OpenAPI:
 - ``x-scope`` on an operation: the scope that an API key needs for it.
 - ``x-ends-credentials`` on an operation: tokens or keys are dead after it, which all must know.
 - ``x-expects`` on a schema: the end of the sentence "The amount field must be …".
+- ``x-text`` on a string: ``line`` or ``lines``. The bundle says in ``not`` which characters such a text must
+  not contain. The server holds input to that, and answers with what older versions stored.
+- ``x-pattern`` on a string: a ``pattern`` for the server's validators alone. Generated clients hold a
+  ``format: date-time`` value to a ``pattern`` after they made a date of it, and fail.
+- ``x-also-accepts`` on a schema: another schema whose values the server accepts as well. Generators cannot
+  express a number that may be a string.
+- ``x-enum-of`` on a string: an enum whose values it takes, or none. The bundle makes the ``pattern`` of it:
+  an empty string in an enum has no name in generated code.
+- ``x-enum-varnames`` on an enum: what generated code calls the values. The bundle adds it where values are no
+  identifiers and a name follows from them.
 - ``x-request-body`` on a link: its ``requestBody``. OpenAPI lets that be an object; the parser of the most
   used generator admits nothing but a string, and refuses the whole document.
 - ``x-max-bytes`` on a schema: its JSON is never longer in an answer, whatever its other bounds add up to.
@@ -22,6 +32,7 @@ use beyond OpenAPI:
 import copy
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time
@@ -150,6 +161,10 @@ def bundle() -> Document:
     _head(document, document.pop("x-every-answer"))
     _bid_farewell(document, document.pop("x-deprecated-answer"))
     _illustrate(document)
+    for schema in _schema_objects(document):
+        _restrict_characters(schema)
+        _restrict_to_enum(document, schema)
+        _name_enum_values(schema)
     for operation in operations(document):
         _tighten(document, operation)
     return _reachable(document)
@@ -191,15 +206,84 @@ def deref(document: Document, node: Node) -> Node:
     return node
 
 
-def json_schema(schema: Node) -> Node:
-    """OpenAPI 3.0's dialect as JSON Schema draft 4: ``nullable`` becomes a type."""
+DIRECTION = r"\u2028-\u202E\u2066-\u2069"
+"""The separators of lines and paragraphs, and the marks that embed, override or isolate a direction.
+
+A mark of the last kind makes a text look like another one. The hexadecimal digits are capital letters, the
+only ones that kin-openapi translates for Go.
+"""
+
+NOT_IN_TEXT = {
+    "line": rf"[\x00-\x1F\x7F-\x9F{DIRECTION}]",
+    "lines": rf"[\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x9F{DIRECTION}]",
+}
+"""The characters that a text must not contain, by its ``x-text``.
+
+They stand in ``not``, and not in ``pattern``, for two reasons. PHP code of openapi-generator passes a pattern
+to PCRE without Unicode, which knows no ``\\u`` and takes the second byte of ß for a control character. And
+data generators draw no character that a bare class in ``not`` names.
+"""
+
+
+def _schema_objects(document: Document) -> Iterator[Document]:
+    """Every schema of the components, and of the members and items in them."""
+    left = list(document["components"]["schemas"].values())
+    while left:
+        schema = left.pop()
+        yield schema
+        left += schema.get("properties", {}).values()
+        left += [each for each in (schema.get("items"), schema.get("x-also-accepts")) if each]
+
+
+def _restrict_characters(schema: Document) -> None:
+    """Say in ``not`` which characters a text must not contain."""
+    if "x-text" in schema:
+        schema["not"] = {"pattern": NOT_IN_TEXT[schema["x-text"]]}
+
+
+def _restrict_to_enum(document: Document, schema: Document) -> None:
+    """Write the ``pattern`` of a string that is empty or has a value of an enum."""
+    if "x-enum-of" in schema:
+        values = document["components"]["schemas"][schema["x-enum-of"]]["enum"]
+        schema["pattern"] = f"^({'|'.join(values)})?$"
+        schema["maxLength"] = max(map(len, values))
+
+
+IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _name_enum_values(schema: Document) -> None:
+    """Name the values of an enum that are no identifiers. Raises ContractError where no name follows."""
+    values = [each for each in schema.get("enum", ()) if not isinstance(each, bool)]
+    if "x-enum-varnames" in schema or all(IDENTIFIER.fullmatch(str(each)) for each in values):
+        return
+    names = ["ALL" if each == "*" else re.sub(r"[^A-Za-z0-9]+", "_", str(each)).upper() for each in values]
+    if len(set(names)) != len(values) or not all(IDENTIFIER.fullmatch(each) for each in names):
+        raise ContractError(f"an enum that needs x-enum-varnames: {schema.get('description', schema)}")
+    schema["x-enum-varnames"] = names
+
+
+def json_schema(schema: Node, *, answer: bool = False) -> Node:
+    """OpenAPI 3.0's dialect as JSON Schema draft 4, with what the server's validators alone judge.
+
+    ``nullable`` becomes a type, ``x-pattern`` a ``pattern``, and ``x-also-accepts`` a choice. The texts of an
+    ``answer`` may contain any character, since they may be older than the rule about them.
+    """
     if isinstance(schema, list):
-        return [json_schema(each) for each in schema]
+        return [json_schema(each, answer=answer) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    result = {key: json_schema(value) for key, value in schema.items() if key not in ("example", "nullable")}
+    left_out = {"example", "nullable", "x-pattern", "x-also-accepts"}
+    if answer and "x-text" in schema:
+        left_out.add("not")
+    result = {key: json_schema(value, answer=answer) for key, value in schema.items() if key not in left_out}
     if schema.get("nullable"):
         result["type"] = [schema["type"], "null"]
+    if "x-pattern" in schema:
+        result["pattern"] = schema["x-pattern"]
+    if "x-also-accepts" in schema:
+        other = json_schema(schema["x-also-accepts"], answer=answer)
+        return {"x-expects": result.pop("x-expects"), "anyOf": [result, other]}
     return result
 
 
@@ -208,6 +292,9 @@ ESCAPED = 6
 
 ANY_SCALAR = 40
 """The bytes of a number, a literal or an instant, and of a member's quotes, colon and comma."""
+
+DATE_FORMATS = ("date", "date-time")
+"""The formats that stand alone, without ``pattern`` and ``maxLength``: each says all about its texts."""
 
 
 def largest_json(document: Document, schema: Node, character: int = ESCAPED) -> int:
@@ -226,7 +313,7 @@ def largest_json(document: Document, schema: Node, character: int = ESCAPED) -> 
         return sum(len(name) + ANY_SCALAR + largest_json(document, each, character) for name, each in members)
     if "array" in kinds:
         return ANY_SCALAR + int(schema["maxItems"]) * largest_json(document, schema["items"], character)
-    if "string" in kinds and "enum" not in schema:
+    if "string" in kinds and "enum" not in schema and schema.get("format") not in DATE_FORMATS:
         return ANY_SCALAR + character * int(schema["maxLength"])
     if "object" in kinds:
         raise ContractError(f"an object that sets no bound: {schema.get('description', schema)}")

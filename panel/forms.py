@@ -36,9 +36,6 @@ SIGN_IN = Bounds(8 * 1024, 5.0)
 PIECE = 8 * 1024
 """Bytes that are decoded at once, in 3 ms at most; then other calls go on."""
 
-LONG = 500
-"""From so many characters on a text has several lines."""
-
 LINES = 3
 MORE_LINES = 5
 
@@ -61,7 +58,10 @@ LABELS = {
     "rate_limit_anonymous": "Calls a minute of one address without a valid credential",
 }
 
-INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d)?")
+INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(?:\.\d+)?)?")
+
+AMOUNT = re.compile(r"(0|[1-9][0-9]*)(?:\.([0-9]?))?")
+"""An amount as people type it, with fewer decimals than the contract's strings have."""
 
 
 def label(name: str) -> str:
@@ -109,19 +109,25 @@ def field_of(
         required=required,
         label=_title(name, kind),
         hint=_hint(kind, schema, spec),
-        attributes=tuple(_attributes(name, spec)),
+        attributes=() if kind == "money" else tuple(_attributes(name, spec)),
     )
     if made.kind == "group":
         return replace(made, fields=fields_of(document, spec, f"{made.name}."))
     if made.kind == "lines":
         made = replace(made, hint="")
         # A line that is left empty is none, so nothing is required in it.
-        inner = [replace(each, required=False, hint="") for each in fields_of(document, spec["items"])]
-        return replace(
-            made, fields=tuple(replace(each, kind="text") if each.kind == "long" else each for each in inner)
-        )
-    enum = contract.deref(document, spec["items"])["enum"] if made.kind == "checks" else spec.get("enum", ())
-    return replace(made, options=tuple((each, each or "—") for each in enum))
+        inner = fields_of(document, spec["items"])
+        return replace(made, fields=tuple(replace(each, required=False, hint="") for each in inner))
+    return replace(made, options=tuple((each, each or "—") for each in _values(document, made.kind, spec)))
+
+
+def _values(document: contract.Document, kind: str, spec: Mapping[str, Any]) -> Sequence[Any]:
+    """The values that a field offers; the empty one clears it."""
+    if kind == "checks":
+        return list(contract.deref(document, spec["items"])["enum"])
+    if "x-enum-of" in spec:
+        return ["", *document["components"]["schemas"][spec["x-enum-of"]]["enum"]]
+    return spec.get("enum", ())
 
 
 def _title(name: str, kind: str) -> str:
@@ -138,16 +144,16 @@ def _kind(document: contract.Document, name: str, spec: Mapping[str, Any]) -> st
         return "checks" if "enum" in contract.deref(document, spec["items"]) else "lines"
     if spec.get("type") == "boolean":
         return "yesno"
-    if "enum" in spec:
+    if "enum" in spec or "x-enum-of" in spec:
         return "select"
     if spec.get("type") == "integer":
         return "number"
-    if "oneOf" in spec:
+    if spec.get("type") == "number":
         return "money"
     kinds = {"date": "date", "date-time": "instant", "password": "password"}
     if spec.get("format") in kinds:
         return kinds[spec["format"]]
-    return "long" if spec.get("maxLength", 0) >= LONG and name not in ("url", "q", "resource") else "text"
+    return "long" if spec.get("x-text") == "lines" else "text"
 
 
 def _hint(kind: str, schema: Any, spec: Mapping[str, Any]) -> str:
@@ -156,7 +162,7 @@ def _hint(kind: str, schema: Any, spec: Mapping[str, Any]) -> str:
         return ""
     if kind == "password":
         return "At least 8 characters. Where there is one already, it stays if this is left empty."
-    if expects and spec.get("format") not in ("date", "date-time") and "enum" not in spec:
+    if expects and kind not in ("date", "instant", "select"):
         return f"{expects[0].upper()}{expects[1:]}."
     return "" if "$ref" in schema else str(spec.get("description", ""))
 
@@ -253,7 +259,7 @@ async def read(request: Request, token: str | None, bounds: Bounds = FORM) -> Se
         ) from None
     sent: dict[str, list[str]] = {}
     for name, value in pairs:
-        sent.setdefault(name, []).append(value.replace("\r\n", "\n"))
+        sent.setdefault(name, []).append(value.replace("\r\n", "\n").replace("\r", "\n"))
     if token is not None and not hmac.compare_digest(one(sent, "_csrf").encode(), token.encode()):
         raise BadForm(
             403, "This form belongs to another session; go back, load the page again and send it anew."
@@ -356,6 +362,8 @@ def _value(kind: str, text: str) -> Any:
         return int(text)
     if kind == "yesno":
         return {"yes": True, "no": False}.get(text, text)
+    if kind == "money" and (match := AMOUNT.fullmatch(text)):
+        return f"{match[1]}.{match[2] or '':0<2}"
     if kind == "instant" and (match := INSTANT.fullmatch(text)):
         return f"{text}{'' if match[1] else ':00'}Z"
     return text

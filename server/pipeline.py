@@ -27,7 +27,7 @@ from persistence.errors import Busy, StillRunning
 from server import security
 from server.errors import ContractBreach, Fault, Problem, fault, invalid
 from server.idempotency import Keyed, Replayed, fingerprint
-from server.transport import Reply, accepts, call_of, header, is_json, read_body, send_reply
+from server.transport import Reply, accepts, call_of, header, read_body, require_json, send_reply
 from server.validation import (
     AnswerSchema,
     BadJson,
@@ -321,8 +321,8 @@ class Pipeline(SpecMiddleware):
             raise Problem(406, f"Only {plan.media_type} can be answered here.")
         call.reading = True
         body = await read_body(scope, receive)
-        if body and not is_json(scope):
-            raise Problem(415, "The body must be application/json in UTF-8.")
+        if body:
+            require_json(scope)
         arguments = plan.arguments(
             match.segments, scope["query_string"], scope["headers"], body, dialect.name
         )

@@ -44,12 +44,16 @@ class Identity:
 
 
 def carried(scope: Scope) -> Credential | None:
-    """The credential of a request, from its header and its ``api_token``. None if it has none."""
+    """The credential of a request, from its header and its ``api_token``. None if it has none.
+
+    An empty ``api_token`` is absent.
+    """
     given, query, tokens = header(scope, b"authorization"), scope["query_string"], []
     found = [match.group(1) if (match := BEARER.fullmatch(value.strip())) else None for value in given]
     if b"api_token" in query or b"%" in query:
         pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-        tokens = [value for name, value in pairs if name == "api_token"]
+        # Generated clients write an empty one where none is configured.
+        tokens = [value for name, value in pairs if name == "api_token" and value]
         found += [value if SECRET.fullmatch(value) else None for value in tokens]
     if not found:
         return None

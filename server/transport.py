@@ -191,22 +191,36 @@ MAX_ACCEPT = 4 * 1024
 """Characters; longer headers are refused unparsed."""
 
 PACKING = {b"content-encoding", b"transfer-encoding"}
+CODINGS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress"})
+"""The content codings in use, of the registry of RFC 9110."""
 
 _CHARSET = re.compile(r"""charset\s*=\s*"?utf-?8"?""", re.IGNORECASE)
 
 
-def is_json(scope: Scope) -> bool:
-    """Whether the body says that it is JSON in UTF-8, and not packed."""
+def require_json(scope: Scope) -> None:
+    """Raise Problem 415 unless the body says that it is JSON in UTF-8, without a content coding."""
     types = header(scope, b"content-type")
-    if sum(map(len, types)) > MAX_CONTENT_TYPE:
-        return False
     if types == ["application/json"] and not scope[HEADERS].keys() & PACKING:
-        return True
-    packed = [value for value in header(scope, b"content-encoding") if value.lower() != "identity"]
-    packed += [value for value in header(scope, b"transfer-encoding") if value.lower() != "chunked"]
-    if len(types) != 1 or packed:
+        return
+    codings = [value.lower() for value in header(scope, b"content-encoding")]
+    if any(coding != "identity" for coding in codings):
+        # Only these are repeated, since messages never echo input.
+        name = next((f" {coding}" for coding in codings if coding in CODINGS), "")
+        # RFC 9110, section 15.5.16: a client that learns what is accepted can send the body again by itself.
+        raise Problem(
+            415,
+            f"The content coding{name} is not supported; send the body without Content-Encoding.",
+            headers={"Accept-Encoding": "identity"},
+        )
+    packed = any(value.lower() != "chunked" for value in header(scope, b"transfer-encoding"))
+    if packed or len(types) != 1 or not _is_json(types[0]):
+        raise Problem(415, "The body must be application/json in UTF-8.")
+
+
+def _is_json(content_type: str) -> bool:
+    if len(content_type) > MAX_CONTENT_TYPE:
         return False
-    media, *parameters = [part.strip() for part in types[0].split(";")]
+    media, *parameters = [part.strip() for part in content_type.split(";")]
     charsets = [part for part in parameters if part.lower().replace(" ", "").startswith("charset=")]
     return media.lower() == "application/json" and all(_CHARSET.fullmatch(each) for each in charsets)
 

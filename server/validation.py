@@ -7,9 +7,9 @@ by dialect, so a message names the field and neither dialect leaks into the othe
 import asyncio
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from functools import cached_property, lru_cache
 from itertools import islice
 from typing import Any, NoReturn
@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl
 import jsonschema_rs
 import orjson
 
+from handlers.dialects import calendar_day, instant
 from openapi import contract
 from server.errors import Fault, fault
 
@@ -32,7 +33,24 @@ FIXED_LENGTH = re.compile(r"\^((\[[^]\\]*\]|[-:TZ])({[0-9]+})?)+\$")
 """A pattern of texts that all have one length: days and instants."""
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
+INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
+
+
+def _can_be_kept(read: Callable[[str], object]) -> Callable[[str], bool]:
+    """Whether ``read`` makes something of a text."""
+
+    def is_readable(text: str) -> bool:
+        try:
+            read(text)
+        except ValueError:
+            return False
+        return True
+
+    return is_readable
+
+
+INPUT_FORMATS = {"date": _can_be_kept(calendar_day), "date-time": _can_be_kept(instant)}
+"""What input is held to: the texts of a format that handlers can read. RFC 3339 also has a year 0000."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +66,12 @@ class Same:
         return id(self.document)
 
 
-@lru_cache(4)
-def _components(same: Same) -> tuple[JsonSchema, frozenset[str]]:
+@lru_cache(8)
+def _components(same: Same, answer: bool) -> tuple[JsonSchema, frozenset[str]]:
     """The components that all schemas of a document share, and every member that it knows anywhere."""
     schemas = same.document["components"]["schemas"]
     names = frozenset(name for each in schemas.values() for name in each.get("properties", ()))
-    return contract.json_schema(schemas), names
+    return contract.json_schema(schemas, answer=answer), names
 
 
 def _used(node: Any, schemas: JsonSchema) -> JsonSchema:
@@ -107,26 +125,28 @@ def _quick(node: Any, schemas: JsonSchema, above: frozenset[str] = frozenset(), 
 
 
 class Validator:
-    """One schema of the contract, compiled."""
+    """One schema of the contract, compiled for input, or for an ``answer``."""
 
-    def __init__(self, document: contract.Document, schema: Any) -> None:
-        schemas, self.names = _components(Same(document))
-        own = contract.json_schema(schema)
+    def __init__(self, document: contract.Document, schema: Any, *, answer: bool = False) -> None:
+        schemas, self.names = _components(Same(document), answer)
+        own = contract.json_schema(schema, answer=answer)
+        self._formats = {} if answer else INPUT_FORMATS
         self.root: JsonSchema = {**own, "components": {"schemas": _used(own, schemas)}}
         target = contract.deref(document, schema)
         self.required: tuple[str, ...] = tuple(target.get("required", ()))
         quick = _quick(own, schemas, points=True)
-        self._judge = jsonschema_rs.Draft4Validator(quick, validate_formats=True)
+        self._judge = self._compile(quick)
         whole = _quick(own, schemas, points=False)
         # Most schemas have no numbers but integers.
-        self._judge_whole = (
-            self._judge if whole == quick else jsonschema_rs.Draft4Validator(whole, validate_formats=True)
-        )
+        self._judge_whole = self._judge if whole == quick else self._compile(whole)
+
+    def _compile(self, schema: JsonSchema) -> jsonschema_rs.Draft4Validator:
+        return jsonschema_rs.Draft4Validator(schema, validate_formats=True, formats=self._formats)
 
     @cached_property
     def _explainer(self) -> jsonschema_rs.Draft4Validator:
         """Judges the same by the contract's own words, once there is something to say."""
-        return jsonschema_rs.Draft4Validator(self.root, validate_formats=True)
+        return self._compile(self.root)
 
     def is_valid(self, value: Any) -> bool:
         """Whether a value is right. Raises BadJson where it is nested too deeply to tell."""
@@ -216,14 +236,14 @@ class AnswerSchema(Validator):
     """
 
     def __init__(self, document: contract.Document, schema: Any) -> None:
-        super().__init__(document, schema)
+        super().__init__(document, schema, answer=True)
         self.path = contract.list_path(document, schema)
         self.rows, self.most, self._rows_judge = 0, 0, self._judge
         if self.path and contract.largest_json(document, schema) > SLICE:
             rows = contract.at_path(document, schema, self.path)
             self.rows = max(1, SLICE // contract.largest_json(document, rows["items"]))
             self.most = int(rows["maxItems"])
-            self._rows_judge = Validator(document, rows)._judge
+            self._rows_judge = Validator(document, rows, answer=True)._judge
 
     async def serialize(self, content: Any) -> bytes | None:
         """The JSON of an answer, or None where the contract does not allow it."""
@@ -278,9 +298,20 @@ ARTICLES = {
 }
 
 
+TEXTS = {
+    "line": "must be one line, without control characters and marks that change the text's direction.",
+    "lines": (
+        "must contain no marks that change the text's direction, and no control characters except line ends "
+        "and tabs."
+    ),
+}
+
+
 def _expectation(keyword: str, schema: JsonSchema) -> str:
     """The end of the sentence "The amount field …"."""
     limit = schema.get(keyword)
+    if keyword == "not" and "x-text" in schema:
+        return TEXTS[schema["x-text"]]
     if keyword == "type":
         kinds = limit if isinstance(limit, list) else [limit]
         return f"must be {' or '.join(ARTICLES[str(kind)] for kind in kinds if kind != 'null')}."
@@ -314,35 +345,47 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
         raise BadJson("The body names a member of an object twice.")
+    for name, value in pairs:
+        if isinstance(value, str) and "\r" in value:
+            result[name] = with_line_feeds(value)
     return result
+
+
+def with_line_feeds(text: str) -> str:
+    """The text with LF at the end of each line, as HTML and XML read it."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _constant(_: str) -> NoReturn:
     raise BadJson("The body is not valid JSON: NaN and Infinity are not numbers there.")
 
 
-HUGE, TINY = Decimal("1e40"), Decimal("1e-40")
+HUGE, TINY = 10**40, Decimal("1e-40")
 """Beyond every bound of the contract, and cheap to hold, unlike an integer of a million digits."""
 
 
-def _integer(text: str) -> int | Decimal:
-    return int(text) if len(text) <= 40 else HUGE
+def parse_integer(text: str) -> int:
+    """The integer that digits stand for, or one as far out of bounds."""
+    if len(text) <= 40:
+        return int(text)
+    return -HUGE if text.startswith("-") else HUGE
 
 
-def _number(text: str) -> Decimal:
+def _number(text: str) -> int | Decimal:
     if len(text) > 400:
         raise BadJson("The body has a number of more than 400 characters.")
-    value = Decimal(text)
-    if not value:
-        return Decimal("0.0")
-    if abs(value.adjusted()) > 40:
-        return (HUGE if value.adjusted() > 0 else TINY).copy_sign(value)
-    # An integer is written without a point and an exponent, so 1e2 must not look like one.
-    return value if "." in f"{value:f}" else Decimal(f"{value:f}.0")
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        raise BadJson("The body has a number with an exponent of more than 18 digits.") from None
+    if value and abs(value.adjusted()) > 40:
+        return int(Decimal(HUGE).copy_sign(value)) if value.adjusted() > 0 else TINY.copy_sign(value)
+    # JSON Schema calls 1.0 and 1e2 integers, and handlers calculate with them.
+    return int(value) if value == value.to_integral_value() else value
 
 
 _decoder = json.JSONDecoder(
-    object_pairs_hook=_members, parse_constant=_constant, parse_int=_integer, parse_float=_number
+    object_pairs_hook=_members, parse_constant=_constant, parse_int=parse_integer, parse_float=_number
 )
 
 
@@ -362,10 +405,10 @@ def has_too_many_values(body: bytes) -> bool:
 
 
 def parse_json(body: bytes) -> Any:
-    """The value of a JSON text in UTF-8; numbers with a point or an exponent are Decimals.
+    """The value of a JSON text in UTF-8; numbers are integers or Decimals, lines of members end with LF.
 
-    Raises BadJson for what other parsers let pass: duplicate members, NaN, NUL, lone surrogates,
-    a byte order mark, for nesting deeper than Python's stack, and for more than ``MAX_VALUES`` values.
+    Raises BadJson for what other parsers let pass: duplicate members, NaN, lone surrogates, a byte order
+    mark, for nesting deeper than Python's stack, and for more than ``MAX_VALUES`` values.
     """
     if has_too_many_values(body):
         raise BadJson(f"The body has more than {MAX_VALUES:,} values.")
@@ -373,6 +416,8 @@ def parse_json(body: bytes) -> Any:
         text = body.decode("utf-8")
     except UnicodeDecodeError:
         raise BadJson("The body is not valid UTF-8.") from None
+    if text.startswith("\ufeff"):
+        raise BadJson("The body begins with a byte order mark (BOM); send it without one.")
     try:
         value = _decoder.decode(text)
     except BadJson:
@@ -381,19 +426,19 @@ def parse_json(body: bytes) -> Any:
         raise BadJson(f"The body is not valid JSON (line {error.lineno}, column {error.colno}).") from None
     except RecursionError:
         raise BadJson("The body is nested too deeply.") from None
-    # Only an escape can bring in a character that UTF-8 and JSON themselves exclude.
+    # Only an escape can bring in a character that UTF-8 itself excludes.
     if "\\u" in text:
-        _refuse_hidden(value)
+        _refuse_surrogates(value)
     return value
 
 
-def _refuse_hidden(value: Any) -> None:
+def _refuse_surrogates(value: Any) -> None:
     stack = [value]
     while stack:
         each = stack.pop()
         if isinstance(each, str):
-            if "\x00" in each or not _is_encodable(each):
-                raise BadJson("The body holds a character that is not allowed: NUL or a lone surrogate.")
+            if not _is_encodable(each):
+                raise BadJson("The body holds a character that is not allowed: a lone surrogate.")
         elif isinstance(each, dict):
             stack.extend(each)
             stack.extend(each.values())
@@ -461,9 +506,7 @@ class Parameter:
 
     def parse(self, text: str) -> tuple[Any, list[Fault]]:
         """The value that ``text`` stands for, and what is wrong with it."""
-        if "\x00" in text:
-            return None, [fault(self.place, f"/{self.name}", f"The {self.name} field must not contain NUL.")]
-        value = int(text) if self.integer and INTEGER.fullmatch(text) else text
+        value = parse_integer(text) if self.integer and INTEGER.fullmatch(text) else text
         if self.validator.is_valid(value):
             return value, []
         return None, [found.fault for found in self.validator.faults(value, self.place, f"/{self.name}")]

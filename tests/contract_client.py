@@ -159,7 +159,46 @@ def _body_validator(operation_id: str, dialect: str) -> Any:
     schema = operation.spec["requestBody"]["content"]["application/json"]["schema"]
     branch = contract.branch(DOCUMENT, schema, dialect)  # type: ignore[arg-type]
     root = {**contract.json_schema(branch), "components": contract.json_schema(DOCUMENT["components"])}
-    return jsonschema_rs.Draft4Validator(root, validate_formats=True)
+    return _compile(root)
+
+
+RFC_3339 = {
+    name: jsonschema_rs.Draft4Validator({"format": name}, validate_formats=True)
+    for name in ("date", "date-time")
+}
+
+
+def _is_kept_day(text: str) -> bool:
+    return RFC_3339["date"].is_valid(text) and not text.startswith("0000")
+
+
+def _is_kept_instant(text: str) -> bool:
+    """Whether an instant lies in the years that the contract's description names."""
+    if not RFC_3339["date-time"].is_valid(text):
+        return False
+    # The time of day and the offset, in minutes, say whether another year begins in UTC.
+    hours, minutes, offset = int(text[11:13]), int(text[14:16]), text[-6:]
+    ahead = 0 if text[-1] in "zZ" else int(f"{offset[0]}{int(offset[1:3]) * 60 + int(offset[4:6])}")
+    minute = hours * 60 + minutes - ahead
+    match text[:10]:
+        case "0000-12-31":
+            return minute >= 24 * 60
+        case "0001-01-01":
+            return minute >= 0
+        case "9999-12-31":
+            return minute < 24 * 60
+    return not text.startswith("0000")
+
+
+def _compile(schema: Any) -> Any:
+    formats = {"date": _is_kept_day, "date-time": _is_kept_instant}
+    return jsonschema_rs.Draft4Validator(schema, validate_formats=True, formats=formats)
+
+
+def _number(text: str) -> int | Decimal:
+    """The value of a number in a body: JSON Schema calls 1.0 an integer."""
+    value = Decimal(text)
+    return int(value) if value == value.to_integral_value() and value.adjusted() < 40 else value
 
 
 def allowed(request: httpx.Request, operation: contract.Operation, dialect: str) -> bool:
@@ -194,9 +233,7 @@ def allowed(request: httpx.Request, operation: contract.Operation, dialect: str)
             if schema["type"] == "integer" and re.fullmatch(r"-?(0|[1-9]\d{0,30})", text, re.ASCII)
             else text
         )
-        if not jsonschema_rs.Draft4Validator(contract.json_schema(schema), validate_formats=True).is_valid(
-            value
-        ):
+        if not _compile(contract.json_schema(schema)).is_valid(value):
             return False
     validator = _body_validator(operation.id, dialect)
     content = request.content
@@ -205,7 +242,7 @@ def allowed(request: httpx.Request, operation: contract.Operation, dialect: str)
     if not content:
         return not operation.spec["requestBody"].get("required")
     try:
-        body = json.loads(content, parse_float=Decimal)
+        body = json.loads(content.decode(), parse_float=_number)
     except ValueError:
         return False
     return bool(validator.is_valid(body))

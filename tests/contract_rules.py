@@ -141,7 +141,8 @@ def required_members_are_defined(document: contract.Document) -> Iterator[str]:
 def everything_is_bounded(document: contract.Document) -> Iterator[str]:
     for where, schema in schemas(document):
         kind, _ = kind_of(schema)
-        if kind == "string" and "enum" not in schema and "maxLength" not in schema:
+        bounded = "enum" in schema or "maxLength" in schema or schema.get("format") in contract.DATE_FORMATS
+        if kind == "string" and not bounded:
             yield f"{where} has no maxLength"
         if kind == "array" and "maxItems" not in schema:
             yield f"{where} has no maxItems"
@@ -155,6 +156,68 @@ def everything_is_bounded(document: contract.Document) -> Iterator[str]:
             yield f"{where} has an exclusive bound"
         if kind == "object" and schema.get("additionalProperties") and "maxProperties" not in schema:
             yield f"{where} has no maxProperties"
+
+
+@rule
+def formats_of_dates_stand_alone(document: contract.Document) -> Iterator[str]:
+    for where, schema in schemas(document):
+        # Generated clients hold a date that they have read to what is meant for its text.
+        beside = sorted({"pattern", "minLength", "maxLength"} & schema.keys())
+        if schema.get("format") in contract.DATE_FORMATS and beside:
+            yield f"{where} has {', '.join(beside)} beside its format"
+
+
+@rule
+def decimals_have_no_multiple(document: contract.Document) -> Iterator[str]:
+    for where, schema in schemas(document):
+        # Validators with binary floats find that 19.99 is no multiple of 0.01.
+        if kind_of(schema)[0] == "number" and "multipleOf" in schema:
+            yield f"{where} has multipleOf"
+
+
+def input_schemas(document: contract.Document) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every schema of what callers send in paths, queries and bodies, with where it stands."""
+
+    def visit(node: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        schema = contract.deref(document, node)
+        yield where, schema
+        for name, each in schema.get("properties", {}).items():
+            yield from visit(each, f"{where}.{name}")
+        for each in schema.get("oneOf", []):
+            yield from visit(each, where)
+        if "items" in schema:
+            yield from visit(schema["items"], f"{where}[]")
+
+    for operation in contract.operations(document):
+        for each in operation.spec.get("parameters", []):
+            parameter = contract.deref(document, each)
+            # HTTP itself keeps control characters out of headers.
+            if parameter["in"] != "header":
+                yield from visit(parameter["schema"], f"{operation.id} {parameter['name']}")
+        for media in operation.spec.get("requestBody", {}).get("content", {}).values():
+            yield from visit(media["schema"], operation.id)
+
+
+@rule
+def every_text_of_input_says_what_it_may_contain(document: contract.Document) -> Iterator[str]:
+    for where, schema in input_schemas(document):
+        said = {"enum", "pattern"} & schema.keys() or schema.get("format") in contract.DATE_FORMATS
+        barred = schema.get("not", {}).get("pattern", "")
+        if kind_of(schema)[0] == "string" and not said and not re.search(barred or "(?!)", "\0"):
+            yield f"{where} admits any character, NUL too; give it a pattern or an x-text"
+
+
+@rule
+def every_value_of_an_enum_has_a_name(document: contract.Document) -> Iterator[str]:
+    for where, schema in schemas(document):
+        values = [each for each in schema.get("enum", ()) if not isinstance(each, bool)]
+        names = schema.get("x-enum-varnames", values)
+        if "" in values:
+            yield f"{where} has an empty value"
+        if not all(contract.IDENTIFIER.fullmatch(str(each)) for each in names):
+            yield f"{where} needs x-enum-varnames, for its values are no identifiers"
+        if len(names) != len(values) or len(set(names)) != len(names):
+            yield f"{where} needs one x-enum-varnames for each value"
 
 
 @rule

@@ -52,7 +52,29 @@ BREAKS: dict[str, list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]] = {
         (_schema("TicketSubject"), lambda node: node.pop("maxLength")),
         (_schema("Id"), lambda node: node.pop("maximum")),
         (_schema("InvoiceLineList"), lambda node: node.pop("maxItems")),
-        (_schema("MoneyNumber"), lambda node: node.update(exclusiveMaximum=True)),
+        (_schema("MoneyInput"), lambda node: node.update(exclusiveMaximum=True)),
+    ],
+    "formats_of_dates_stand_alone": [
+        (_schema("InstantInput"), lambda node: node.update(pattern="Z$")),
+        (_schema("AdminPaidAt"), lambda node: node.update(maxLength=20)),
+        (_schema("CalendarDate"), lambda node: node.update(minLength=10)),
+    ],
+    "decimals_have_no_multiple": [
+        (_schema("MoneyInput"), lambda node: node.update(multipleOf=0.01)),
+    ],
+    "every_text_of_input_says_what_it_may_contain": [
+        (_schema("TicketSubject"), lambda node: node.pop("not")),
+        (_schema("TicketMessage"), lambda node: node["not"].update(pattern="[\\x1B]")),
+        (_schema("SearchText"), lambda node: node.pop("not")),
+        (_schema("CountryCodeInput"), lambda node: node.pop("pattern")),
+        (_schema("InstantInput"), lambda node: node.pop("format")),
+    ],
+    "every_value_of_an_enum_has_a_name": [
+        (_schema("CountryCode"), lambda node: node["enum"].append("")),
+        (_schema("Scope"), lambda node: node.pop("x-enum-varnames")),
+        (_schema("TicketPriorityId"), lambda node: node.pop("x-enum-varnames")),
+        (_schema("EventName"), lambda node: node["x-enum-varnames"].pop()),
+        (_schema("TicketPriorityId"), lambda node: node.update({"x-enum-varnames": ["A", "A", "B"]})),
     ],
     "only_scalars_without_an_enum_are_nullable": [
         (_schema("ServiceStatus"), lambda node: node.update(nullable=True)),

@@ -103,9 +103,9 @@ BREAKS: list[tuple[Damage, str]] = [
     (_schema("Money", pattern="^x$"), "the pattern has changed"),
     (_schema("Money", type="number"), "type is number, was string"),
     (_schema("Id", format="int32"), "format is int32, was int64"),
-    (_schema("MoneyNumber", multipleOf=1), "multipleOf is 1"),
+    (_schema("MoneyInput", multipleOf=1), "multipleOf is 1"),
     (_schema("InvoiceNumber", nullable=True), "may be null"),
-    (_of("MoneyInput", lambda node: node["oneOf"].pop()), "is no `MoneyNumber` any more"),
+    (_of("TicketInput", lambda node: node["oneOf"].pop()), "is no `AdminTicketInput` any more"),
     (
         _of(
             "InvoiceInput",

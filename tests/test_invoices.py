@@ -36,10 +36,10 @@ class TestMoney:
             (["99999999.99"] * 100, "9999999999.00"),
             ([99999999.99], "99999999.99"),
             ([0], "0.00"),
-            (["0"], "0.00"),
-            (["0.5"], "0.50"),
+            (["0.00"], "0.00"),
+            (["0.50"], "0.50"),
             ([0.07] * 100, "7.00"),
-            ([1.1, 2.2, "3.3"], "6.60"),
+            ([1.1, 2.2, "3.30"], "6.60"),
             ([9.95], "9.95"),
             ([1.15, 1.15], "2.30"),
             ([4.35, 100], "104.35"),
@@ -51,8 +51,9 @@ class TestMoney:
     @pytest.mark.parametrize(
         "text",
         [
-            "29.999",
             '"29.999"',
+            '"1"',
+            '"1.5"',
             '"1e2"',
             "-1",
             '"-1"',
@@ -70,10 +71,7 @@ class TestMoney:
             "true",
             "null",
             "[1]",
-            "29.9900000000000000000000001",
             "99999999.990000001",
-            "1e-3",
-            "1e-999999999",
             "1e999999999",
             "1e999",
             "NaN",
@@ -85,6 +83,17 @@ class TestMoney:
         assert response.status_code == 400
         fault = response.json()["error"]["details"][0]
         assert fault["pointer"] in ("/items/0/amount", "")
+        assert server.inside(lambda db: db.one(making_count())) == before
+
+    @pytest.mark.parametrize(
+        "text", ["29.999", "29.9900000000000000000000001", "1e-3", "1e-999999999", "0.30000000000000004"]
+    )
+    def test_more_than_two_decimals_are_never_rounded(self, admin: Api, text: str, server: Running) -> None:
+        """The contract cannot say it of a number, so it is a conflict."""
+        before = server.inside(lambda db: db.one(making_count()))
+        response = raw_amount(admin, text)
+        assert response.status_code == 409
+        assert "at most two decimals; round /items/0/amount first" in response.json()["error"]["message"]
         assert server.inside(lambda db: db.one(making_count())) == before
 
     @pytest.mark.parametrize(

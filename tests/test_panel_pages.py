@@ -219,7 +219,7 @@ class TestMarkupInTexts:
         body = {"client_id": client, "product_id": product, "billing_cycle": "monthly"}
         service = making.made(admin.post("/services", body | {"domain": XSS, "username": XSS[:64]}))
         admin.post(f"/services/{service}/suspend", {"reason": XSS})
-        invoice = making.invoice(admin, client_id=client, items=[{"description": XSS, "amount": "1"}])
+        invoice = making.invoice(admin, client_id=client, items=[{"description": XSS, "amount": "1.00"}])
         department = making.department(admin, name=XSS)
         ticket = making.made(
             admin.post(

@@ -16,14 +16,14 @@ class TestProducts:
         assert admin.put("/products/999999", {"status": "inactive"}).status_code == 404
 
     def test_prices_are_exact_and_a_cycle_without_one_is_null(self, admin: Api) -> None:
-        id = making.product(admin, prices={"monthly": 9.95, "annually": "99.5"}, currency="EUR")
+        id = making.product(admin, prices={"monthly": 9.95, "annually": "99.50"}, currency="EUR")
         product = admin.get(f"/products/{id}").json()["data"]
         assert product["prices"] == {"monthly": "9.95", "quarterly": None, "annually": "99.50"}
         assert (product["currency"], product["status"], product["description"]) == ("EUR", "active", "")
 
     def test_new_prices_replace_all(self, admin: Api) -> None:
-        id = making.product(admin, prices={"monthly": "1", "quarterly": "2"})
-        changed = admin.put(f"/products/{id}", {"prices": {"annually": "3"}}).json()["data"]
+        id = making.product(admin, prices={"monthly": "1.00", "quarterly": 2})
+        changed = admin.put(f"/products/{id}", {"prices": {"annually": 3}}).json()["data"]
         assert changed["prices"] == {"monthly": None, "quarterly": None, "annually": "3.00"}
         again = admin.put(f"/products/{id}", {"name": "Renamed"}).json()["data"]
         assert again == changed | {"name": "Renamed"}

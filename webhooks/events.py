@@ -33,13 +33,13 @@ class Kind:
 def kinds() -> Mapping[str, Kind]:
     """Every kind by its name."""
     document = contract.bundle()
-    components = {"schemas": contract.json_schema(document["components"]["schemas"])}
+    components = {"schemas": contract.json_schema(document["components"]["schemas"], answer=True)}
     result = {}
     for name, item in document["x-webhooks"].items():
         media = item["post"]["requestBody"]["content"]["application/json"]
         data = contract.deref(document, media["schema"])["properties"]["data"]
         validator = jsonschema_rs.Draft4Validator(
-            {**contract.json_schema(data), "components": components}, validate_formats=True
+            {**contract.json_schema(data, answer=True), "components": components}, validate_formats=True
         )
         result[name] = Kind(name, validator, media["example"]["data"])
     return result

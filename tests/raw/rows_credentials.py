@@ -156,8 +156,14 @@ ROWS = [
         401,
         "admin",
     ),
-    Row("an empty api_token is 401", get("/services?api_token="), 401, "client"),
-    Row("an api_token without a value is 401", get("/services?api_token"), 401, "client"),
+    # An empty one is absent, so the path says which dialect is spoken.
+    Row("an empty api_token is no credential", get("/services?api_token="), 401, "admin"),
+    Row("an api_token without a value is no credential", get("/services?api_token"), 401, "admin"),
+    Row("an empty api_token on a client's path is no credential", get("/profile?api_token="), 401, "client"),
+    Row("an empty api_token beside a good header works", get("/services?api_token=", CLIENT), 200),
+    Row("an empty api_token beside a key works", get("/services?api_token=", ADMIN), 200),
+    Row("an empty api_token beside a good one works", get(f"/services?api_token=&api_token={CLIENT}"), 200),
+    Row("an empty api_token beside a dead header is 401", get("/services?api_token=", ECHO), 401, "admin"),
     Row(
         "a repeated api_token is 401", get(f"/services?api_token={CLIENT}&api_token={CLIENT}"), 401, "client"
     ),

@@ -61,7 +61,7 @@ DEAR = "😀\x01"
 
 TEXTS = {
     "emoji": "😀",
-    "control characters": "\x01",
+    "line ends": "\n",
     "quotes": '"\\',
     # Its compatibility form has 18 characters.
     "a ligature": "\ufdfa",
@@ -301,6 +301,8 @@ def largest(schema: Any, unit: str, nth: int, name: str = "") -> Any:
 
 
 def _text(schema: Any, unit: str, nth: int) -> str:
+    if schema.get("format") in contract.DATE_FORMATS:
+        return str(schema["example"])
     most = schema["maxLength"]
     shapes = [
         filled(unit, most),
@@ -310,7 +312,6 @@ def _text(schema: Any, unit: str, nth: int) -> str:
         f"https://127.0.0.1/{nth}/{'a' * (most - 40)}",
         filled("a.", most),
     ]
-    pattern = schema.get("pattern")
-    if pattern is None:
-        return shapes[0]
-    return next((each for each in shapes if re.search(pattern, each)), str(schema["example"]))
+    pattern, barred = schema.get("pattern", ""), schema.get("not", {}).get("pattern", "(?!)")
+    fitting = (each for each in shapes if re.search(pattern, each) and not re.search(barred, each))
+    return next(fitting, str(schema["example"]))
