@@ -8,7 +8,7 @@ from pathlib import Path
 # How generators call what the contract gives no name to.
 INVENTED = re.compile(
     r"""(?ix)
-    inline_?(object|response|request|schema|enum) | any_?of | (?<!validate_)one_?of | all_?of
+    inline_?(object|response|request|schema|enum) | any_?of | (?<!validate_)(?<!openapi_)one_?of | all_?of
     | (2|3|4|5)(\d\d|xx)_?response | default_?response | (?-i:RequestBody)
     | (?-i:Inner)(Inner)*(Enum)?$ | _inner$ | _item$ | (?<!address)\d$
     | ^model_?(error|date|object|file|return|default|\d)
@@ -35,9 +35,9 @@ class Language:
     names: str
     loose: str
     # Files of the generator's own, which have no shape of the contract.
-    runtime: str = r"$^"
+    runtime: str = r"(?!)"
     # Where the members of an enum are named.
-    members: str = r"$^"
+    members: str = r"(?!)"
 
 
 TYPESCRIPT = r"(\bany\b|\bobject\b|\bunknown\b|Record<string, never>)"
@@ -96,7 +96,8 @@ LANGUAGES = {
     "hey_api": Language(
         ".ts",
         r"^export (?:type|const|enum|interface|class) (\w+)",
-        rf"^    '?\w+'?\??: .*{TYPESCRIPT}|^export type \w+ = .*{TYPESCRIPT}",
+        # The functions take whatever a caller wants to know of a call.
+        rf"^    (?!meta)'?\w+'?\??: .*{TYPESCRIPT}|^export type \w+ = .*{TYPESCRIPT}",
         runtime=r"/(client|core|out)/|client\.gen\.ts$|story\.ts$",
     ),
     "swagger_typescript_api": Language(
