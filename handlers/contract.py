@@ -9,7 +9,7 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
-from openapi.contract import Audience, Rendition, Version, bundle, published, webhooks
+from openapi.contract import ROOT, Audience, Rendition, Version, bundle, published, webhooks
 
 Document = tuple[Rendition, int]
 
@@ -29,6 +29,11 @@ PAGE = """<!doctype html>
 <header><h1>{title}</h1></header>
 <main id="docs">The contract is being loaded. It can also be read as <a href="openapi.json">JSON</a>
 or <a href="openapi.yaml">YAML</a>.</main>
+<section class="webhooks" aria-labelledby="tests">
+<h2 id="tests">Tests</h2>
+<p>To fuzz this server with Schemathesis, save <a href="schemathesis.toml">schemathesis.toml</a> in the
+folder in which you run it.</p>
+</section>
 <section class="webhooks" aria-labelledby="webhooks">
 <h2 id="webhooks">Webhooks</h2>
 <p>What the operator's webhooks are sent, signed, as a POST of JSON. The contract has them under
@@ -111,6 +116,12 @@ def docs_page() -> Rendition:
     return Rendition.of(page.encode(), {"Content-Security-Policy": policy})
 
 
+@cache
+def schemathesis_configuration() -> Rendition:
+    """The settings of ``openapi/schemathesis.toml``, with which the project's own runs begin as well."""
+    return Rendition.of((ROOT / "schemathesis.toml").read_bytes())
+
+
 def _webhooks() -> str:
     """The events, which Swagger UI does not show."""
     parts = []
@@ -138,6 +149,11 @@ async def show_openapi_json(audience: Audience | None = None, version: Version =
 async def show_openapi_yaml(audience: Audience | None = None, version: Version = "3.0") -> Document:
     """The contract as YAML."""
     return await asyncio.to_thread(published, "yaml", audience, version), 200
+
+
+async def show_schemathesis_toml() -> Document:
+    """The configuration for Schemathesis."""
+    return schemathesis_configuration(), 200
 
 
 async def show_docs() -> Document:

@@ -6,8 +6,11 @@ use beyond OpenAPI:
 
 - ``x-dialect`` on a schema, parameter, response, example, link or security scheme: only that
   audience meets it. A ``oneOf`` whose branches all carry it is a choice by the caller, not by the data.
-- ``x-scope`` on an operation: the scope that an API key needs for it.
+- ``x-scope`` on an operation: the scope that an API key needs for it. Its description says so by itself.
+- ``x-description`` beside a description: by audience, the text for that audience alone. The bundle adds all
+  of them to the description; a projection keeps its own.
 - ``x-ends-credentials`` on an operation: tokens or keys are dead after it, which all must know.
+- ``x-list`` on a header parameter: it may stand in several lines, which are joined by commas (RFC 9110).
 - ``x-expects`` on a schema: the end of the sentence "The amount field must be …".
 - ``x-text`` on a string: ``line`` or ``lines``. The bundle says in ``not`` which characters such a text must
   not contain. The server holds input to that, and answers with what older versions stored.
@@ -52,6 +55,9 @@ Node = Any
 AUDIENCES: tuple[Audience, ...] = ("client", "admin")
 VERSIONS: tuple[Version, ...] = ("3.0", "3.1")
 METHODS = ("get", "put", "post", "delete")
+
+OWN_TAG = "contract"
+"""The tag of the operations that serve the contract itself. No published projection has them."""
 
 ROOT = Path(__file__).parent
 KINDS = {name: name for name in ("parameters", "headers", "responses", "schemas")}
@@ -165,6 +171,7 @@ def bundle() -> Document:
         _restrict_characters(schema)
         _restrict_to_enum(document, schema)
         _name_enum_values(schema)
+    _describe(document)
     for operation in operations(document):
         _tighten(document, operation)
     return _reachable(document)
@@ -390,15 +397,23 @@ def branch(document: Document, schema: Node, audience: Audience) -> Node | None:
     return schema if target.get("x-dialect", audience) == audience else None
 
 
-def project(document: Document, audience: Audience) -> Document:
-    """The same contract as one credential meets it: its operations, its dialect, nothing else."""
+def project(document: Document, audience: Audience, *, own: bool = False) -> Document:
+    """The same contract as one credential meets it: its operations, its dialect, nothing else.
+
+    With ``own`` it keeps the operations that serve the contract itself. Generators warn of their media types,
+    and a client that was made from the contract does not need them.
+    """
     result = copy.deepcopy(document)
     if audience == "client":
         result.pop("x-webhooks", None)
+    _address(result["info"], audience)
     for operation in list(operations(result)):
-        if audience not in operation.audiences:
+        if audience not in operation.audiences or (OWN_TAG in operation.spec["tags"] and not own):
             del result["paths"][operation.path][operation.method]
             continue
+        _address(operation.spec, audience)
+        if audience == "client":
+            operation.spec.pop("x-scope", None)
         parameters = operation.spec.get("parameters", [])
         for parameter in list(parameters):
             definition = deref(result, parameter)
@@ -513,6 +528,57 @@ def _illustrate(document: Document) -> None:
                     }
                 else:
                     media["example"] = target["example"]
+
+
+def _describe(document: Document) -> None:
+    """Add to each description what it tells one audience alone, and the scope that an operation needs."""
+    for operation in operations(document):
+        if operation.scope is None:
+            continue
+        if len(operation.audiences) == 1:
+            needed = f"Needs the scope `{operation.scope}`."
+            operation.spec["description"] = _paragraphs(operation.spec["description"], needed)
+        else:
+            notes = operation.spec.setdefault("x-description", {})
+            needed = f"An API key needs the scope `{operation.scope}`."
+            notes["admin"] = f"{notes.get('admin', '').strip()} {needed}".strip()
+    for node in (document["info"], *(operation.spec for operation in operations(document))):
+        notes = node.get("x-description", {})
+        notes.update({audience: text.strip() for audience, text in notes.items()})
+        node["description"] = _paragraphs(node["description"], *notes.values())
+    scheme = document["components"]["securitySchemes"]["adminKey"]
+    scheme["description"] = _paragraphs(scheme["description"], _scope_table(document))
+
+
+def _paragraphs(*texts: str) -> str:
+    return "\n\n".join(text.strip() for text in texts)
+
+
+def _scope_table(document: Document) -> str:
+    """What each scope allows, as a table in Markdown."""
+    allowed = {
+        scope: ["everything"] if scope == "*" else []
+        for scope in document["components"]["schemas"]["Scope"]["enum"]
+    }
+    for operation in operations(document):
+        if operation.scope:
+            allowed[operation.scope].append(operation.spec["summary"])
+    rows = [f"| `{scope}` | {'; '.join(summaries)} |" for scope, summaries in allowed.items()]
+    return "\n".join(["| scope | allows |", "|---|---|", *rows])
+
+
+def description_for(node: Document, audience: Audience) -> str:
+    """The description of an operation or of ``info`` without what it tells the other audience alone."""
+    description = str(node["description"])
+    for addressee, text in node.get("x-description", {}).items():
+        if addressee != audience:
+            description = description.replace(f"\n\n{text}", "")
+    return description
+
+
+def _address(node: Document, audience: Audience) -> None:
+    node["description"] = description_for(node, audience)
+    node.pop("x-description", None)
 
 
 def _reachable(document: Document) -> Document:

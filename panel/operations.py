@@ -188,20 +188,21 @@ def _page(document: contract.Document, operation: contract.Operation) -> Page:
         tag=spec["tags"][0],
         path=operation.path,
         summary=spec["summary"],
-        description=_about(spec["description"]),
+        description=_about(spec),
         fields=fields,
         filters=tuple(field_of(document, each["name"], each["schema"]) for each in query),
         columns=COLUMNS.get(operation.id) or _members(document, operation) if paged else (),
     )
 
 
-def _about(description: str) -> str:
-    """A description without what is about the API alone: scopes, headers and statuses."""
+def _about(spec: contract.Document) -> str:
+    """A description without what is about clients or the API alone: scopes, headers and statuses."""
+    description = contract.description_for(spec, "admin")
     plain = re.sub(r",? else 4\d\d", "", description.replace("`", "").replace("\n", " "))
     plain = plain.replace("in this answer and never", "once and never").replace("_", " ")
     sentences = re.split(r"(?<=\.) +", plain.strip())
     about = re.compile(
-        r"\b4\d\d\b|Needs the scope|needs the scope|If-Match|body names|empty string|Without either"
+        r"\b4\d\d\b|[Nn]eeds? the scope|^An API key|If-Match|body names|empty string|Without a priority"
     )
     return " ".join(each for each in sentences if not about.search(each))
 

@@ -143,6 +143,7 @@ class Edge:
                 await self._count(call, subject)
         call.caller = identity.caller
         call.dialect = identity.dialect or call.dialect
+        call.audience = identity.dialect.name if identity.dialect else None
         self._remember_use(credential, identity, now)
 
     async def _look_up(self, call: Call, scope: Scope, credential: security.Credential) -> security.Identity:

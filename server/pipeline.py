@@ -27,7 +27,7 @@ from persistence.errors import Busy, StillRunning
 from server import security
 from server.errors import ContractBreach, Fault, Problem, fault, invalid
 from server.idempotency import Keyed, Replayed, fingerprint
-from server.transport import Reply, accepts, call_of, header, read_body, require_json, send_reply
+from server.transport import Reply, accepts, call_of, read_body, require_json, send_reply
 from server.validation import (
     AnswerSchema,
     BadJson,
@@ -54,7 +54,7 @@ MOST_PATHS = 4_096
 PATH_LENGTH = 200
 """How many paths are remembered with where they lead, and their greatest length."""
 
-CONTENT_TYPES = {"text/html": "text/html; charset=utf-8"}
+CONTENT_TYPES = {kind: f"{kind}; charset=utf-8" for kind in ("text/html", "text/plain")}
 
 
 @dataclass(frozen=True)
@@ -313,7 +313,7 @@ class Pipeline(SpecMiddleware):
         call = call_of(scope)
         match, plan, dialect = call.match, call.plan, call.dialect
         if match is None or plan is None:
-            raise refuse_route(match, call.caller, scope["path"])
+            raise refuse_route(match, call.audience)
         if call.count is not None and not call.count.admitted:
             raise security.exhausted(dialect, call.count.seconds)
         plan.admit(call.caller, dialect)
@@ -330,8 +330,8 @@ class Pipeline(SpecMiddleware):
         if "idempotency_key" in arguments:
             same = fingerprint(scope["method"], scope.get("raw_path") or scope["path"].encode(), body)
         reply = await self.run(plan, call.caller, dialect, arguments, same, call.request_id)
-        etag = None if plan.writes else reply.headers.get("ETag")
-        if etag and header(scope, b"if-none-match") and {etag, "*"} & _tags(scope):
+        etag = reply.headers.get("ETag") if "if_none_match" in arguments else None
+        if etag and names_version(arguments["if_none_match"], etag):
             reply = Reply(304, b"", headers=reply.headers)
         await send_reply(send, reply)
 
@@ -425,24 +425,20 @@ class Pipeline(SpecMiddleware):
         return reply
 
 
-def refuse_route(match: Match | None, caller: Caller | None, path: str) -> Problem:
-    """Why a request leads nowhere: 404, or 405 with the methods that lead somewhere."""
+def refuse_route(match: Match | None, audience: str | None) -> Problem:
+    """Why a request leads nowhere: 404, or 405 with the methods that lead somewhere for the audience."""
     if match is None:
         return Problem(404, "Resource not found")
     return Problem(
         405,
         "This method is not allowed here.",
-        headers={"Allow": match.allowed(caller.kind if caller else None)},
+        headers={"Allow": match.allowed(audience)},
     )
 
 
-MAX_TAGS = 4 * 1024
-"""Characters of ``If-None-Match``. A longer one is ignored, so the answer is given whole."""
-
-
-def _tags(scope: Scope) -> set[str]:
-    text = ",".join(header(scope, b"if-none-match"))
-    return set(re.findall(r'"[^"]*"|^\*$', text)) if len(text) <= MAX_TAGS else set()
+def names_version(tags: str, etag: str) -> bool:
+    """Whether an ``If-None-Match`` names a version; RFC 9110 has weak tags compared like strong ones here."""
+    return tags.strip() == "*" or etag in re.findall(r'"[^"]*"', tags)
 
 
 def compile_plan(

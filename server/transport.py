@@ -47,6 +47,8 @@ class Call:
     plan: "Plan | None" = None
     caller: Caller | None = None
     dialect: type[Dialect] = AdminDialect
+    audience: str | None = None
+    """Whose methods ``Allow`` lists: the audience that the credential chooses, or None for both."""
     count: Count | None = None
     limit_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     reading: bool = False

@@ -473,6 +473,7 @@ class Parameter:
     dialect: str | None
     default: Any
     validator: Validator
+    is_list: bool = False
 
     @classmethod
     def compile(cls, document: contract.Document, spec: contract.Document) -> "Parameter":
@@ -497,6 +498,7 @@ class Parameter:
             dialect=spec.get("x-dialect"),
             default=schema.get("default"),
             validator=Validator(document, spec["schema"]),
+            is_list=spec.get("x-list", False),
         )
 
     @property
@@ -550,15 +552,18 @@ def parse_headers(
     """The parameters that the headers give, found by their names in lower case, and what is wrong there."""
     values: dict[str, Any] = {}
     faults: list[Fault] = []
+    given: dict[bytes, list[str]] = {}
     for key, text in headers:
         parameter = parameters.get(key)
         if parameter is None:
             continue
-        if parameter.argument in values:
+        if key not in given or parameter.is_list:
+            given.setdefault(key, []).append(text.decode("latin-1"))
+        else:
             faults.append(
                 fault("header", f"/{parameter.name}", f"The {parameter.name} field must not stand twice.")
             )
-            continue
-        values[parameter.argument], wrong = parameter.parse(text.decode("latin-1"))
+    for key, lines in given.items():
+        values[parameters[key].argument], wrong = parameters[key].parse(", ".join(lines))
         faults += wrong
     return values, faults

@@ -222,7 +222,11 @@ def allowed(request: httpx.Request, operation: contract.Operation, dialect: str)
         (name, text)
         for name, each in elsewhere.items()
         if each["in"] == "header"
-        for text in request.headers.get_list(name)
+        for text in (
+            [request.headers[name]]
+            if each.get("x-list") and name in request.headers
+            else request.headers.get_list(name)
+        )
     ]
     if len({name for name, _ in in_header}) != len(in_header):
         return False

@@ -130,6 +130,63 @@ def objects_are_named(document: contract.Document) -> Iterator[str]:
 
 
 @rule
+def enums_are_named(document: contract.Document) -> Iterator[str]:
+    names = document["components"]["schemas"]
+    for where, schema in schemas(document):
+        if "enum" in schema and where not in names:
+            yield f"{where} is an enum without a name"
+        if "enum" in schema and schema.get("type") == "boolean":
+            yield f"{where} is an enum of booleans, at which generators crash; say it in the description"
+
+
+@rule
+def one_name_is_one_thing(document: contract.Document) -> Iterator[str]:
+    seen: dict[str, str] = {}
+    for kind, definitions in document["components"].items():
+        for name in definitions:
+            if name in seen:
+                yield f"{name} is one of the {kind} and one of the {seen[name]}"
+            seen[name] = kind
+
+
+@rule
+def choices_by_data_have_a_discriminator(document: contract.Document) -> Iterator[str]:
+    for where, schema in schemas(document):
+        branches = [contract.deref(document, each) for each in schema.get("oneOf", [])]
+        if all("x-dialect" in each for each in branches) or any(
+            "properties" not in each for each in branches
+        ):
+            continue
+        discriminator = schema.get("discriminator", {})
+        member = discriminator.get("propertyName")
+        values = [
+            contract.deref(document, each["properties"].get(member, {})).get("enum") for each in branches
+        ]
+        targets = [[name] for name in discriminator.get("mapping", {})]
+        if not member or values != targets or any(member not in each["required"] for each in branches):
+            yield f"{where} needs a discriminator, of which each branch has one value"
+        if list(discriminator.get("mapping", {}).values()) != [each["$ref"] for each in schema["oneOf"]]:
+            yield f"the discriminator of {where} does not map to its branches"
+
+
+@rule
+def passwords_are_write_only(document: contract.Document) -> Iterator[str]:
+    for where, schema in schemas(document):
+        if (schema.get("format") == "password") != schema.get("writeOnly", False):
+            yield f"{where} needs format: password and writeOnly: true, or neither"
+
+
+@rule
+def info_says_whose_it_is(document: contract.Document) -> Iterator[str]:
+    for name in ("description", "contact", "license"):
+        if not document["info"].get(name):
+            yield f"info has no {name}"
+    base, page = document["servers"][0]["url"], document.get("externalDocs", {}).get("url", "")
+    if page not in {base + path for path in document["paths"]}:
+        yield f"externalDocs leads to {page or 'nothing'}, which is no path of the contract"
+
+
+@rule
 def required_members_are_defined(document: contract.Document) -> Iterator[str]:
     for where, schema in schemas(document):
         if where not in OPEN:
@@ -347,7 +404,7 @@ def what_may_grow_says_so(document: contract.Document) -> Iterator[str]:
         if grows and not {"enum", "oneOf"} & schema.keys():
             yield f"{where} is no list"
     # Whoever reads an answer must know that it may have names of tomorrow.
-    for name in ("ErrorCode", "EventName", "EventData", "Scope", "Currency", "CountryCode"):
+    for name in ("ErrorCode", "EventName", "Event", "Scope", "Currency", "CountryCode"):
         if not document["components"]["schemas"].get(name, {}).get("x-may-grow"):
             yield f"{name} may grow, but does not say so"
 
@@ -489,15 +546,19 @@ def scopes_are_said(document: contract.Document) -> Iterator[str]:
         expected = f"{noun}:{'read' if operation.method == 'get' else 'write'}"
         if operation.scope != expected:
             yield f"{operation.id} needs x-scope: {expected}"
-        elif f"`{expected}`" not in operation.spec["description"]:
-            yield f"{operation.id} does not tell of its scope"
+        elif operation.spec["description"].count(f"`{expected}`") != 1:
+            yield f"{operation.id} does not say its scope once; x-scope says it, so its own text must not"
 
 
 @rule
 def the_scopes_are_those_of_the_operations(document: contract.Document) -> Iterator[str]:
     needed = {each.scope for each in contract.operations(document) if each.scope}
-    if set(document["components"]["schemas"]["Scope"]["enum"]) != needed | {"*"}:
+    listed = document["components"]["schemas"]["Scope"]["enum"]
+    if set(listed) != needed | {"*"}:
         yield f"Scope is not {sorted(needed)}"
+    told = document["components"]["securitySchemes"]["adminKey"]["description"]
+    if re.findall(r"^\| `(.+?)` \| .+ \|$", told, re.MULTILINE) != listed:
+        yield "the table of scopes in adminKey is not Scope"
 
 
 @rule
@@ -545,10 +606,13 @@ def webhooks_are_the_events(document: contract.Document) -> Iterator[str]:
             yield f"{name} is not the documented payload"
         if schema["required"] != list(schema["properties"]):
             yield f"{name} may lack a member"
-        if schema["properties"]["event"].get("enum") != [name]:
+        if contract.deref(document, schema["properties"]["event"]).get("enum") != [name]:
             yield f"{name} is not the one value of its event"
-        if schema["properties"]["data"] not in schemas["EventData"]["oneOf"]:
-            yield f"the data of {name} cannot stand in an event"
+        record = contract.deref(document, {"$ref": schemas["Event"]["discriminator"]["mapping"].get(name)})
+        if record["properties"]["event"] != schema["properties"]["event"]:
+            yield f"the record of {name} has another name"
+        if record["properties"]["data"] != schema["properties"]["data"]:
+            yield f"the record of {name} has other data"
 
 
 @rule
@@ -558,6 +622,31 @@ def links_have_bodies_that_generators_read(document: contract.Document) -> Itera
             for name, link in contract.deref(document, response).get("links", {}).items():
                 if not isinstance(link.get("requestBody", ""), str):
                     yield f"{operation.id} {status} {name} has a requestBody, which must be x-request-body"
+
+
+@rule
+def links_give_the_path_its_parameters(document: contract.Document) -> Iterator[str]:
+    known = {each.id: each for each in contract.operations(document)}
+    for operation in known.values():
+        for status, response in operation.spec["responses"].items():
+            for name, link in contract.deref(document, response).get("links", {}).items():
+                target = known.get(link["operationId"])
+                # Without the place, some validators take the names for those of a schema, and fail.
+                wanted = {f"path.{each}" for each in re.findall(r"{(\w+)}", target.path)} if target else set()
+                if target and link.get("parameters", {}).keys() != wanted:
+                    yield f"{operation.id} {status} {name} needs the parameters {sorted(wanted)}"
+
+
+@rule
+def what_has_a_version_can_be_asked_for_if_it_changed(document: contract.Document) -> Iterator[str]:
+    for operation in contract.operations(document):
+        names = [contract.deref(document, each)["name"] for each in operation.spec.get("parameters", [])]
+        headers = contract.deref(document, operation.spec["responses"].get("200", {})).get("headers", {})
+        facts = {"ETag" in headers, "304" in operation.spec["responses"], "If-None-Match" in names}
+        if operation.method == "get" and len(facts) > 1:
+            yield f"{operation.id} needs all or none of ETag on 200, 304 and If-None-Match"
+        if operation.method != "get" and ("304" in operation.spec["responses"] or "If-None-Match" in names):
+            yield f"{operation.id} changes something, so it cannot answer 304"
 
 
 @rule

@@ -119,7 +119,7 @@ def stock(
         strict_validation=True,
         validate_responses=True,
     )
-    projection = contract.project(document, audience)
+    projection = contract.project(document, audience, own=True)
     # The edge adds it behind stock's back.
     projection["components"]["headers"]["XRequestId"]["required"] = False
     app.add_api(projection)

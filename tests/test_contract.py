@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
@@ -43,6 +44,35 @@ BREAKS: dict[str, list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]] = {
     ],
     "objects_are_named": [
         (_schema("AdminServiceResponse"), lambda node: node["properties"].update(data={"type": "object"})),
+    ],
+    "enums_are_named": [
+        (
+            _schema("InvoicePaidEvent"),
+            lambda node: node["properties"].update(event={"type": "string", "enum": ["invoice.paid"]}),
+        ),
+        (_schema("Success"), lambda node: node.update(enum=[True])),
+    ],
+    "one_name_is_one_thing": [
+        (lambda document: document["components"]["schemas"], lambda node: node.update(ServerId=node["Id"])),
+        (lambda document: document["components"]["headers"], lambda node: node.update(Money=node["ETag"])),
+    ],
+    "choices_by_data_have_a_discriminator": [
+        (_schema("Event"), lambda node: node.pop("discriminator")),
+        (_schema("Event"), lambda node: node["oneOf"].pop()),
+        (_schema("Event"), lambda node: node["discriminator"]["mapping"].pop("invoice.paid")),
+        (_schema("Event"), lambda node: node["discriminator"].update(propertyName="data")),
+        (_schema("InvoicePaidEventName"), lambda node: node.update(enum=["invoice.lost"])),
+        (_schema("InvoicePaidEventRecord"), lambda node: node["required"].remove("event")),
+    ],
+    "passwords_are_write_only": [
+        (_schema("Password"), lambda node: node.pop("writeOnly")),
+        (_schema("Password"), lambda node: node.pop("format")),
+    ],
+    "info_says_whose_it_is": [
+        (lambda document: document["info"], lambda node: node.pop("contact")),
+        (lambda document: document["info"], lambda node: node.pop("license")),
+        (lambda document: document, lambda node: node.pop("externalDocs")),
+        (lambda document: document, lambda node: node["externalDocs"].update(url="/docs")),
     ],
     "required_members_are_defined": [
         (_schema("AdminTicket"), lambda node: node["properties"].pop("subject")),
@@ -168,11 +198,22 @@ BREAKS: dict[str, list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]] = {
     "scopes_are_said": [
         (_path("/services", "post"), lambda node: node.pop("x-scope")),
         (_path("/services", "post"), lambda node: node.update({"x-scope": "services:read"})),
+        (_path("/services", "post"), lambda node: node.update(description="Provisions a service.")),
+        (
+            _path("/services", "post"),
+            lambda node: node.update(description=f"It has the scope `services:write`. {node['description']}"),
+        ),
         (_path("/profile", "get"), lambda node: node.update({"x-scope": "profile:read"})),
     ],
     "the_scopes_are_those_of_the_operations": [
         (_schema("Scope"), lambda node: node["enum"].append("weather:read")),
         (_schema("Scope"), lambda node: node["enum"].remove("tickets:read")),
+        (
+            lambda document: document["components"]["securitySchemes"]["adminKey"],
+            lambda node: node.update(
+                description=node["description"].replace("| `tickets:read`", "| `tickets`")
+            ),
+        ),
     ],
     "a_token_needs_the_scopes_of_what_it_may_do": [
         (_path("/domains", "get"), lambda node: node["security"].pop(0) and node["security"].pop(0)),
@@ -192,13 +233,41 @@ BREAKS: dict[str, list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]] = {
         (_webhook("invoice.paid"), lambda node: node["parameters"].pop()),
         (_schema("InvoicePaidEvent"), lambda node: node["required"].remove("signature")),
         (_schema("InvoicePaidEvent"), lambda node: node["properties"].pop("timestamp")),
-        (_schema("InvoicePaidEvent"), lambda node: node["properties"]["event"]["enum"].append("x")),
-        (_schema("EventData"), lambda node: node["oneOf"].pop()),
+        (_schema("InvoicePaidEventName"), lambda node: node["enum"].append("x")),
+        (
+            _schema("InvoicePaidEventRecord"),
+            lambda node: node["properties"].update(data={"$ref": "#/components/schemas/AdminService"}),
+        ),
+        (
+            _schema("InvoicePaidEventRecord"),
+            lambda node: node["properties"].update(event={"$ref": "#/components/schemas/EventName"}),
+        ),
     ],
     "links_have_bodies_that_generators_read": [
         (
             _path("/clients", "post"),
             lambda node: node["responses"]["201"]["links"]["GetClient"].update(requestBody={}),
+        ),
+    ],
+    "links_give_the_path_its_parameters": [
+        (
+            _path("/clients", "post"),
+            lambda node: node["responses"]["201"]["links"]["GetClient"].update(
+                parameters={"id": "$response.body#/data/id"}
+            ),
+        ),
+        (
+            _path("/clients", "post"),
+            lambda node: node["responses"]["201"]["links"]["GetClient"].pop("parameters"),
+        ),
+    ],
+    "what_has_a_version_can_be_asked_for_if_it_changed": [
+        (_path("/settings", "get"), lambda node: node.pop("parameters")),
+        (_path("/settings", "get"), lambda node: node["responses"].pop("304")),
+        (_path("/settings", "get"), lambda node: node["responses"]["200"]["headers"].pop("ETag")),
+        (
+            _path("/settings", "put"),
+            lambda node: node["parameters"].append({"$ref": "#/components/parameters/IfNoneMatch"}),
         ),
     ],
     "links_lead_somewhere": [
@@ -332,7 +401,33 @@ class TestProjections:
     @pytest.mark.parametrize("audience", contract.AUDIENCES)
     def test_they_hold_what_the_audience_may_call(self, audience: contract.Audience) -> None:
         projected = {each.id for each in contract.operations(contract.project(DOCUMENT, audience))}
-        assert projected == {each.id for each in contract.operations(DOCUMENT) if audience in each.audiences}
+        callable = {each.id for each in contract.operations(DOCUMENT) if audience in each.audiences}
+        own = {each.id for each in contract.operations(DOCUMENT) if each.spec["tags"] == ["contract"]}
+        assert own == {"show_openapi_json", "show_openapi_yaml", "show_docs", "show_schemathesis_toml"}
+        assert projected == callable - own
+
+    def test_the_clients_tells_nothing_of_operators_and_their_scopes(self) -> None:
+        told = re.compile(
+            r"\bscopes?\b|\boperators?\b(?! of this server)|\ban API key gets\b|x-scope", re.IGNORECASE
+        )
+        text = contract.render(contract.project(DOCUMENT, "client"), "yaml").body.decode()
+        assert [line for line in text.splitlines() if told.search(line)] == []
+        whole = contract.render(DOCUMENT, "yaml").body.decode()
+        assert len([line for line in whole.splitlines() if told.search(line)]) > 100
+
+    @pytest.mark.parametrize("audience", contract.AUDIENCES)
+    def test_a_description_for_one_audience_is_in_its_projection_alone(
+        self, audience: contract.Audience
+    ) -> None:
+        projected = {each.id: each for each in contract.operations(contract.project(DOCUMENT, audience))}
+        noted = [each for each in contract.operations(DOCUMENT) if "x-description" in each.spec]
+        assert len(noted) > 10
+        for each in noted:
+            text = projected[each.id].spec["description"]
+            assert "x-description" not in projected[each.id].spec
+            for addressee, note in each.spec["x-description"].items():
+                assert note in each.spec["description"]
+                assert (note in text) == (addressee == audience), each.id
 
     @pytest.mark.parametrize("audience", contract.AUDIENCES)
     def test_no_success_and_no_body_is_a_choice_by_dialect(self, audience: contract.Audience) -> None:

@@ -8,7 +8,7 @@ import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openapi import contract
-from tests.fuzz import ALONE, Outcome, Target, findings, fuzz, gaps, read_reports
+from tests.fuzz import ALONE, OWN, Outcome, Target, findings, fuzz, gaps, read_reports
 from tests.running import ADMIN, CLIENT, OTHER, Running, prepared, serving
 
 Fault = Callable[[ASGIApp], ASGIApp]
@@ -81,6 +81,13 @@ class TestTheShortRun:
         outcome = run(tmp_path, "admin", only=ALONE)
         assert not outcome.problems, "\n".join([*outcome.problems, findings(outcome.output)])
         assert outcome.answered == {"PUT /settings"}
+
+    def test_what_no_projection_has_is_fuzzed_too(self, tmp_path: Path) -> None:
+        outcome = run(tmp_path, "client", only=OWN)
+        assert not outcome.problems, "\n".join([*outcome.problems, findings(outcome.output)])
+        assert outcome.answered == {
+            *("GET /openapi.json", "GET /openapi.yaml", "GET /docs", "GET /schemathesis.toml"),
+        }
 
     def test_an_operation_can_be_fuzzed_alone(self, tmp_path: Path) -> None:
         outcome = run(tmp_path, "client", only=frozenset({"get_status"}))

@@ -19,19 +19,23 @@ BY_HAND = [block for block in BLOCKS if "schemathesis run" in block]
 
 def test_its_commands_by_hand_run_and_find_nothing(tmp_path: Path) -> None:
     assert len(BY_HAND) == 2
-    (tmp_path / "build").mkdir()
     # Two operations and few examples: the whole is what `make fuzz` does.
     short = " --include-operation-id list_departments --include-operation-id get_status"
     short += " --max-examples 3 --phases examples,coverage,fuzzing --warnings off"
     with serving(prepared(f"sqlite:///{tmp_path / 'page.db'}")) as running:
-        for block in BY_HAND:
+        for nth, block in enumerate(BY_HAND):
+            # As many lines as the page promises, in a folder with nothing in it.
+            assert len(block.splitlines()) == 2
+            folder = tmp_path / str(nth)
+            folder.mkdir()
             lines = block.replace("http://127.0.0.1:8080", running.url.removesuffix("/api/v1"))
-            lines = lines.replace(" build", f" {tmp_path}/build")
-            lines = lines.replace(".venv/bin/", f"{Path(sys.executable).parent}/")
-            lines = lines.replace(" --exclude-operation-id update_settings", "").rstrip() + short
-            done = subprocess.run(["sh", "-ec", lines], cwd=ROOT, capture_output=True, text=True, check=False)
+            lines = lines.replace("schemathesis run", f"{Path(sys.executable).parent}/schemathesis run")
+            done = subprocess.run(
+                ["sh", "-ec", lines.rstrip() + short], cwd=folder, capture_output=True, text=True, check=False
+            )
             assert done.returncode == 0, done.stdout + done.stderr
             assert "No issues found" in done.stdout, done.stdout
+            assert (folder / "schemathesis.toml").read_bytes() == fuzz.SERVED.read_bytes()
 
 
 def test_its_users_are_those_of_the_demo() -> None:
@@ -53,9 +57,12 @@ def test_its_targets_and_settings_exist() -> None:
 
 
 def test_what_it_says_of_the_configuration_is_so() -> None:
-    settings = tomllib.loads((ROOT / "schemathesis.toml").read_text())
-    assert settings["hooks"] == "tests.fuzz" and settings["auth"]["wfc"]["peers"]
-    assert settings["generation"]["allow-x00"] is False
-    assert settings["generation"]["with-security-parameters"] is False
-    assert "412" in settings["checks"]["positive_data_acceptance"]["expected-statuses"]
+    served, used = tomllib.loads(fuzz.SERVED.read_text()), tomllib.loads(fuzz.settings())
+    assert used["hooks"] == "tests.fuzz" and used["auth"]["wfc"]["peers"]
+    assert served["generation"] == {"allow-x00": False, "with-security-parameters": False}
+    assert "412" in served["checks"]["positive_data_acceptance"]["expected-statuses"]
+    assert served["phases"]["stateful"]["max-steps"]
+    assert served["phases"]["stateful"]["inference"]["algorithms"] == []
     assert {"update_settings"} == fuzz.ALONE
+    for name in re.findall(r"`(tests/\S+)`", PAGE):
+        assert (ROOT / name).exists(), name

@@ -4,12 +4,14 @@ import base64
 import hashlib
 import json
 import re
+import tomllib
 from datetime import UTC, datetime
 
 import pytest
 import yaml
 
 from openapi import contract
+from tests import fuzz
 from tests.contract_client import DOCUMENT, Api
 from tests.running import Running
 
@@ -53,13 +55,30 @@ class TestShowContract:
         assert nobody.get("/openapi.json", **asked).status_code == 400
 
 
+class TestShowSchemathesis:
+    def test_it_is_the_file_with_which_the_projects_own_runs_begin(self, nobody: Api) -> None:
+        response = nobody.get("/schemathesis.toml")
+        assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
+        assert response.text == fuzz.SERVED.read_text()
+        served, used = tomllib.loads(response.text), tomllib.loads(fuzz.settings())
+        assert all(used[name] == each for name, each in served.items() if name != "checks")
+        assert all(used["checks"][name] == each for name, each in served["checks"].items())
+        again = nobody.request(
+            "GET", "/schemathesis.toml", headers={"If-None-Match": response.headers["ETag"]}
+        )
+        assert (again.status_code, again.content) == (304, b"")
+
+    def test_the_page_leads_to_it(self, nobody: Api) -> None:
+        assert 'href="schemathesis.toml"' in nobody.get("/docs").text
+
+
 class TestShowDocs:
     def test_the_page_names_no_other_address(self, nobody: Api) -> None:
         response = nobody.get("/docs")
         assert response.headers["Content-Type"] == "text/html; charset=utf-8"
         page = re.sub(r"<(script|style)>.*?</\1>", "", response.text, flags=re.DOTALL)
         assert len(page) < 20_000
-        assert not re.findall(r'(?:src|href)="(?!openapi|data:)', page)
+        assert not re.findall(r'(?:src|href)="(?!openapi|schemathesis.toml|data:)', page)
         assert "connect-src 'self'" in response.headers["Content-Security-Policy"]
 
     def test_the_page_shows_the_webhooks(self, nobody: Api) -> None:

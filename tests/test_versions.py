@@ -58,6 +58,37 @@ class TestTheContract:
 
 
 class TestReading:
+    def test_every_operation_that_answers_304_declares_the_header(self) -> None:
+        found = [each for each in contract.operations(DOCUMENT) if "304" in each.spec["responses"]]
+        assert len(found) >= 16
+        for each in found:
+            names = [contract.deref(DOCUMENT, one)["name"] for one in each.spec["parameters"]]
+            assert "If-None-Match" in names, each.id
+
+    @pytest.mark.parametrize(
+        ("form", "status"),
+        [
+            *[(form, 304) for form in ("{}", '"a", {}', "{},", "W/{}", '"a,b" , {}', "*")],
+            *[(form, 200) for form in ('"a"', "a", "", ",", '"', "*, *", '"*"', "a" * 4096)],
+        ],
+    )
+    def test_one_of_several_tags_is_enough(self, admin: Api, form: str, status: int) -> None:
+        current = tag(admin.get("/invoices/1234"))
+        headers = {"If-None-Match": form.format(current)}
+        assert admin.request("GET", "/invoices/1234", headers=headers).status_code == status
+
+    def test_it_may_stand_in_several_lines(self, admin: Api) -> None:
+        current = tag(admin.get("/invoices/1234"))
+        for tags, status in ((['"a"', current], 304), ([current, '"a"'], 304), (['"a"', '"b"'], 200)):
+            headers = [("If-None-Match", each) for each in tags]
+            assert admin.request("GET", "/invoices/1234", headers=headers).status_code == status
+
+    def test_one_that_is_too_long_is_told_with_all_other_faults(self, admin: Api) -> None:
+        answer = admin.request("GET", "/invoices/x?y=1", headers={"If-None-Match": "a" * 4097})
+        assert answer.status_code == 400
+        faults = {(each["in"], each["pointer"]) for each in answer.json()["error"]["details"]}
+        assert faults == {("header", "/If-None-Match"), ("path", "/id"), ("query", "/y")}
+
     @pytest.mark.parametrize(
         "path", ["/services/1", "/invoices/1234", "/tickets/15", "/clients/42", "/products/1", "/servers/1"]
     )

@@ -1,7 +1,7 @@
 """Who is calling, and in which dialect the answer is."""
 
 from tests.raw.row import Row
-from tests.raw.wire import ECHO, get, raw, send
+from tests.raw.wire import ECHO, bearer, get, raw, send
 from tests.running import ADMIN, CLIENT, OTHER
 
 TICKET = '{"subject":"A","message":"B","department_id":1}'
@@ -147,6 +147,48 @@ ROWS = [
         raw("PUT", "/api/v1/tickets?api_token=dead"),
         405,
         "client",
+        allow="GET, HEAD, POST",
+    ),
+    Row(
+        "OPTIONS with a dead api_token allows what a client may call",
+        raw("OPTIONS", "/api/v1/invoices?api_token=dead"),
+        405,
+        "client",
+        allow="GET, HEAD",
+    ),
+    Row(
+        "OPTIONS with a header and another api_token allows what a client may call",
+        raw("OPTIONS", "/api/v1/announcements?api_token=dead", *bearer(ADMIN)),
+        405,
+        "client",
+        allow="GET, HEAD",
+    ),
+    Row(
+        "OPTIONS with an api_token twice allows what a client may call",
+        raw("OPTIONS", f"/api/v1/domains?api_token={CLIENT}&api_token=dead"),
+        405,
+        "client",
+        allow="GET, HEAD",
+    ),
+    Row(
+        "OPTIONS with an api_token on the operator's path allows a client nothing",
+        raw("OPTIONS", f"/api/v1/clients?api_token={CLIENT}"),
+        405,
+        "client",
+        allow="",
+    ),
+    Row(
+        "OPTIONS with a dead token allows what a client may call",
+        raw("OPTIONS", "/api/v1/invoices", *bearer("cbt_dead")),
+        405,
+        "client",
+        allow="GET, HEAD",
+    ),
+    Row(
+        "OPTIONS with a dead key allows what the operator may call",
+        raw("OPTIONS", "/api/v1/invoices", *bearer("arc_dead")),
+        405,
+        "admin",
         allow="GET, HEAD, POST",
     ),
     Row("a dead token's prefix in api_token is 401", get("/services?api_token=cbt_dead"), 401, "client"),

@@ -359,6 +359,11 @@ ROWS = [
         "client",
         allow="GET, HEAD, POST",
     ),
+    Row(
+        "a version that the caller has is 304",
+        get("/announcements/1", CLIENT, "If-None-Match: *"),
+        304,
+    ),
     # A method cannot be smuggled past the contract in a header.
     Row("a method in a header is ignored", get("/status", None, "X-HTTP-Method-Override: DELETE"), 200),
 ]

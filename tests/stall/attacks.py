@@ -41,6 +41,7 @@ HEADERS: dict[str, Headers] = {
     "If-None-Match of many tags": [("If-None-Match", times('"a",'))],
     "If-None-Match without an end": [("If-None-Match", '"' + times("a"))],
     "If-None-Match of quotes": [("If-None-Match", times('"'))],
+    "If-None-Match in many lines": [("If-None-Match", '"1"')] * (HEAD // 20),
     "If-Match of many tags": [("If-Match", times('"1",'))],
     "If-Match in many lines": [("If-Match", '"1"')] * (HEAD // 15),
     "Idempotency-Key of 60 kB": [("Idempotency-Key", times("a"))],

@@ -11,6 +11,7 @@ import cloudarc.admin.model.ErrorCode;
 import cloudarc.admin.model.InvoiceInput;
 import cloudarc.admin.model.InvoiceLineInput;
 import cloudarc.admin.model.InvoicePaidEvent;
+import cloudarc.admin.model.InvoicePaidEventName;
 import cloudarc.admin.model.WebhookRecoverInput;
 import cloudarc.client.ApiClient;
 import cloudarc.client.ApiException;
@@ -111,7 +112,7 @@ class Story {
         InvoiceInput invoice = new InvoiceInput().clientId(56L).dueDate(due).items(lines);
 
         step("authorise", () -> {
-            check(new ProfileApi(api).getProfile().getId() == 42, "profile");
+            check(new ProfileApi(api).getProfile(null).getId() == 42, "profile");
             refused(() -> new ServicesApi(clientAt(url, "nobody")).listServices(), 401);
         });
         step("list", () -> {
@@ -181,7 +182,7 @@ class Story {
         });
         step("webhook", () -> {
             var event = JSON.readValue(Path.of(System.getenv("CLOUDARC_DELIVERY")).toFile(), InvoicePaidEvent.class);
-            check(event.getEvent() == InvoicePaidEvent.EventEnum.INVOICE_PAID, event);
+            check(event.getEvent() == InvoicePaidEventName.INVOICE_PAID, event);
             check(event.getData().getTotal().equals("29.99"), event);
         });
     }
