@@ -22,8 +22,8 @@ GOOD = {
     "swagger_typescript_api": "export interface AdminInvoice {\n  total: string;\n}\n",
     "java": "public class AdminInvoice {\n  private String total;\n  public String getTotal() {\n",
     "php": "class AdminInvoice\n{\n        'total' => 'string',\n    public function getTotal()\n",
-    "ruby": "  class AdminInvoice < ApiModelBase\n        :'total' => :'String',\n    PAID = \"paid\".freeze\n",
-    "rust": "pub struct AdminInvoice {\n    pub total: String,\n}\npub enum InvoiceStatus {\n    Paid,\n}\n",
+    "ruby": "  class AdminInvoice < Base\n        :'total' => :'String',\n    PAID = \"paid\".freeze\n",
+    "rust": "pub struct AdminInvoice {\n    pub total: String,\n}\npub enum Status {\n    Paid,\n}\n",
     "go": 'type AdminInvoice struct {\n\tTotal string `json:"total"`\n}\n',
 }
 BAD = {
@@ -42,7 +42,7 @@ BAD = {
         "class AdminInvoiceDataType0:\n",
         "    data: Any\n",
         "    data: list[Any]\n",
-        "    VALUE_0 = \"*\"\n",
+        '    VALUE_0 = "*"\n',
     ],
     "typescript_fetch": [
         "export interface PayInvoice200ResponseData {\n",
@@ -82,7 +82,7 @@ BAD = {
         "  private Map<String, Object> data;\n",
         "  public Object listInvoices() throws ApiException {\n",
         "  NUMBER_1(1),\n",
-        "  EMPTY(String.valueOf(\"\")),\n",
+        '  EMPTY(String.valueOf("")),\n',
     ],
     "php": [
         "class InlineResponse200\n",
@@ -95,7 +95,7 @@ BAD = {
         "  class ListInvoices200Response\n",
         "        :'data' => :'Object',\n",
         "    N1 = 1.freeze\n",
-        "    INVOICES_COLON_READ = \"invoices:read\".freeze\n",
+        '    INVOICES_COLON_READ = "invoices:read".freeze\n',
     ],
     "rust": [
         "pub struct ListInvoices200Response {\n",

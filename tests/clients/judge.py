@@ -97,7 +97,8 @@ LANGUAGES = {
         ".ts",
         r"^export (?:type|const|enum|interface|class) (\w+)",
         # The functions take whatever a caller wants to know of a call.
-        rf"^    (?!meta)'?\w+'?\??: .*{TYPESCRIPT}|^export type \w+ = .*{TYPESCRIPT}",
+        rf"^    (?!meta)'?\w+'?\??: .*{TYPESCRIPT}|^export type \w+ = .*{TYPESCRIPT}"
+        rf"|^ +\[key: string\]: {TYPESCRIPT}",
         runtime=r"/(client|core|out)/|client\.gen\.ts$|story\.ts$",
     ),
     "swagger_typescript_api": Language(

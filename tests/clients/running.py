@@ -25,7 +25,18 @@ ROOT = SOURCES.parent.parent
 FOLDER = ROOT / "build" / "clients"
 VENV = FOLDER / "venv"
 REQUIREMENTS = ROOT / "requirements-clients.txt"
-STORY = ("authorise", "list", "page", "create", "instant", "unchanged", "not_found", "invalid", "limited", "webhook")
+STORY = (
+    "authorise",
+    "list",
+    "page",
+    "create",
+    "instant",
+    "unchanged",
+    "not_found",
+    "invalid",
+    "limited",
+    "webhook",
+)
 
 
 class Failure(Exception):
@@ -149,7 +160,7 @@ def environment(target: Target | None = None) -> dict[str, str]:
 
 
 def generate(client: Client, base: str, folder: Path) -> list[str]:
-    """Run the commands that generate a client, in a folder made anew with its story; the result is their warnings."""
+    """Run the commands that generate a client, in a new folder with its story. Return their warnings."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(SOURCES / client.name, folder, ignore=shutil.ignore_patterns("__pycache__"))
     with ThreadPoolExecutor() as pool:

@@ -62,7 +62,9 @@ def verdicts() -> Iterator[Verdict]:
     yield verdict("chai-openapi-response-validator, of the same", live.chai)
     yield verdict("Prism, which refuses", lambda: proxies.judge("prism"))
     yield verdict("openapi-backend, which refuses", lambda: proxies.judge("openapi-backend"))
-    yield verdict("express-openapi-validator, which refuses", lambda: proxies.judge("express-openapi-validator"))
+    yield verdict(
+        "express-openapi-validator, which refuses", lambda: proxies.judge("express-openapi-validator")
+    )
 
 
 def table(found: Sequence[Verdict]) -> str:

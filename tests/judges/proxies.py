@@ -1,7 +1,7 @@
 """Validating proxies before a server: Prism, openapi-backend, express-openapi-validator.
 
-Each holds the contract as one audience gets it. It must pass everything that newman sent and the calls below, must
-refuse the wrong ones before they reach the server, and must notice an answer that breaks the contract.
+Each holds the contract as one audience gets it. It must pass everything that newman sent and the calls below.
+It must refuse the wrong ones before they reach the server, and notice an answer that breaks the contract.
 """
 
 import json
@@ -179,11 +179,14 @@ def judge(name: str) -> str:
                 raise Failure("\n".join(f"{name}, {document.name}: {each}" for each in problems[:20]))
             passed += len(newman_sent(audience)) + len(RIGHT[audience])
             refused += len(WRONG[audience])
-    return f"{passed} calls pass, {refused} wrong ones are refused, with the documents of 2 audiences and 2 versions"
+    return f"{passed} calls pass and {refused} wrong ones are refused, in 2 audiences and 2 versions"
 
 
 def faults(audience: contract.Audience, address: str, url: str, record: Path) -> Iterator[str]:
-    """What a proxy at an address does wrong, as sentences; ``record`` has what reaches the server at ``url``."""
+    """What a proxy at an address does wrong, as sentences.
+
+    The server is at ``url``, and ``record`` has what reaches it.
+    """
     with httpx.Client(headers={"Authorization": f"Bearer {SECRETS[audience]}"}, timeout=30) as api:
 
         def send(call: Call, base: str = address) -> httpx.Response:

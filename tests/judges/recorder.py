@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-# A request with this header gets an empty object for its answer, so that a test sees whether answers are validated.
+# A request with this header gets an empty object for its answer: whoever validates answers must notice.
 SPOIL = "X-Spoil-Answer"
 # What belongs to one connection and is said anew on the next one.
 HOP = {"connection", "keep-alive", "transfer-encoding", "date", "server"}
