@@ -121,13 +121,13 @@ def field_of(
     return replace(made, options=tuple((each, each or "—") for each in _values(document, made.kind, spec)))
 
 
-def _values(document: contract.Document, kind: str, spec: Mapping[str, Any]) -> Sequence[Any]:
+def _values(document: contract.Document, kind: str, spec: Mapping[str, Any]) -> list[Any]:
     """The values that a field offers; the empty one clears it."""
     if kind == "checks":
         return list(contract.deref(document, spec["items"])["enum"])
     if "x-enum-of" in spec:
         return ["", *document["components"]["schemas"][spec["x-enum-of"]]["enum"]]
-    return spec.get("enum", ())
+    return list(spec.get("enum", ()))
 
 
 def _title(name: str, kind: str) -> str:
