@@ -53,7 +53,7 @@ fuzz: $(SETUP) ## fuzz a fresh server, or the one at URL with TOKEN and KEY
 mutants: $(SETUP) ## plant faults one at a time, and see whether fuzz or tests notice; EACH=3, SEED=2, ONLY=class
 	$(BIN)/python -m tests.mutants
 
-clients: $(SETUP) ## generate clients in seven ways, compile them, and let each tell a story; ONLY=go picks one
+clients: $(SETUP) ## generate clients in eleven ways, compile them, and let each tell a story; ONLY=go picks one
 	$(BIN)/python -m tests.clients $(ONLY)
 
 judges: $(SETUP) ## let other people's linters, validators and clients judge the contract and the server

@@ -18,8 +18,12 @@ GOOD = {
     "openapi_python_client": "class AdminInvoice:\n    total: str\n    paid_at: None | str\n",
     "typescript_fetch": "export interface AdminInvoice {\n    total: string;\n}\n",
     "openapi_typescript": "        AdminInvoice: {\n            total: string;\n        };\n",
+    "hey_api": "export type AdminInvoice = {\n    total: string;\n};\n",
+    "swagger_typescript_api": "export interface AdminInvoice {\n  total: string;\n}\n",
     "java": "public class AdminInvoice {\n  private String total;\n  public String getTotal() {\n",
     "php": "class AdminInvoice\n{\n        'total' => 'string',\n    public function getTotal()\n",
+    "ruby": "  class AdminInvoice < Base\n        :'total' => :'String',\n    PAID = \"paid\".freeze\n",
+    "rust": "pub struct AdminInvoice {\n    pub total: String,\n}\npub enum Status {\n    Paid,\n}\n",
     "go": 'type AdminInvoice struct {\n\tTotal string `json:"total"`\n}\n',
 }
 BAD = {
@@ -30,12 +34,15 @@ BAD = {
         "    def invoices_id_pay_post(self):\n",
         "    data: Optional[Any] = None\n",
         "    data: Dict[str, Any]\n",
+        "    NUMBER_1 = 1\n",
+        "    INVOICES_COLON_READ = 'invoices:read'\n",
     ],
     "openapi_python_client": [
         "class CreateTicket200Response:\n",
         "class AdminInvoiceDataType0:\n",
         "    data: Any\n",
         "    data: list[Any]\n",
+        '    VALUE_0 = "*"\n',
     ],
     "typescript_fetch": [
         "export interface PayInvoice200ResponseData {\n",
@@ -45,6 +52,10 @@ BAD = {
         "    data?: object;\n",
         "    items: Array<any>;\n",
         "    async listInvoices(): Promise<any> {\n",
+        "    NUMBER_1: 1,\n",
+        "    InvoicesColonRead: 'invoices:read',\n",
+        "    Star: '*',\n",
+        "    Empty: '',\n",
     ],
     "openapi_typescript": [
         "            data: unknown;\n",
@@ -52,24 +63,53 @@ BAD = {
         "            data: {\n                [key: string]: unknown;\n            };\n",
         "        inline_response_200: {\n",
     ],
+    "hey_api": [
+        "export type InlineResponse200 = {\n",
+        "    data: unknown;\n",
+        "    data?: Array<unknown>;\n",
+        "    data: {\n        [key: string]: unknown;\n    };\n",
+    ],
+    "swagger_typescript_api": [
+        "export interface InlineResponse200 {\n",
+        "  data: any;\n",
+        "    listInvoices: (params) => this.request<object, ClientError>({\n",
+        "  Value1 = 1,\n",
+    ],
     "java": [
         "public class InlineResponse200 {\n",
         "public class ListInvoices200ResponseInner {\n",
         "  private Object data;\n",
         "  private Map<String, Object> data;\n",
         "  public Object listInvoices() throws ApiException {\n",
+        "  NUMBER_1(1),\n",
+        '  EMPTY(String.valueOf("")),\n',
     ],
     "php": [
         "class InlineResponse200\n",
         "    public function invoicesIdPayPost()\n",
         "        'data' => 'mixed',\n",
         "        'data' => 'object'\n",
+        "    public const NUMBER_1 = 1;\n",
+    ],
+    "ruby": [
+        "  class ListInvoices200Response\n",
+        "        :'data' => :'Object',\n",
+        "    N1 = 1.freeze\n",
+        '    INVOICES_COLON_READ = "invoices:read".freeze\n',
+    ],
+    "rust": [
+        "pub struct ListInvoices200Response {\n",
+        "    pub data: serde_json::Value,\n",
+        "    Variant1 = 1,\n",
+        "    Star,\n",
+        "    InvoicesColonRead,\n",
     ],
     "go": [
         "type PayInvoice200ResponseData struct {\n",
         "type InvoiceItemsInner struct {\n",
         '\tData interface{} `json:"data"`\n',
         '\tData map[string]interface{} `json:"data"`\n',
+        "\tTICKETPRIORITYID__1 TicketPriorityId = 1\n",
     ],
 }
 
@@ -113,9 +153,24 @@ class TestMissing:
         client = Client("x", "", (), (), "", ((f"{tmp_path}/x.jar", "libx-java"), (str(tmp_path), "there")))
         assert list(missing(client)) == [f"{tmp_path}/x.jar is missing: install the Debian package libx-java"]
 
+    def test_a_pattern_of_files_is_met_by_any_of_them(self, tmp_path: Path) -> None:
+        client = Client("x", "", (), (), "", ((f"{tmp_path}/x-1.*", "librust-x-dev"),))
+        assert len(list(missing(client))) == 1
+        (tmp_path / "x-1.2").touch()
+        assert list(missing(client)) == []
+
     def test_an_unknown_client_is_one_line(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert command.main(["cobol"]) == 2
         assert capsys.readouterr().err == "clients: there is no cobol.\n"
+
+
+class TestWarnings:
+    def test_what_a_generator_leaves_out_is_told(self) -> None:
+        (client,) = (each for each in CLIENTS if each.name == "openapi_python_client")
+        output = "Generating cloudarc_client\nWARNING parsing GET /openapi.yaml within contract.\n"
+        (warning,) = running.warnings(client, output)
+        assert warning.endswith("the generator warns: WARNING parsing GET /openapi.yaml within contract.")
+        assert running.warnings(client, "Generating cloudarc_client\n") == []
 
 
 class TestPage:

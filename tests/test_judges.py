@@ -15,7 +15,7 @@ from openapi import contract
 from persistence import demo
 from tests.clients.running import Failure
 from tests.judges import __main__ as command
-from tests.judges import linters, postman, recorder
+from tests.judges import linters, postman, proxies, recorder
 
 ROOT = Path(__file__).parent.parent
 ARAZZO = yaml.safe_load((ROOT / "openapi" / "arazzo.yaml").read_text())
@@ -63,7 +63,7 @@ class TestExceptions:
         assert off
         for at in off:
             above = "\n".join(lines[max(0, at - 12) : at])
-            assert re.search(r"# [A-Z].*\.$", above, re.MULTILINE), lines[at]
+            assert re.search(r"# [A-Z].*(\n *# .*)*\.$", above, re.MULTILINE), lines[at]
 
     def test_the_lock_file_names_no_host(self) -> None:
         assert not re.search(r"https?:|resolved", (linters.SOURCES / "package-lock.json").read_text())
@@ -100,6 +100,12 @@ class TestPostman:
 
 
 class Echo(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"[]")
+
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(201)
@@ -110,6 +116,53 @@ class Echo(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *arguments: Any) -> None:
         pass
+
+
+class TestProxies:
+    """The calls of the validating proxies, and what is noticed of a proxy."""
+
+    @pytest.mark.parametrize("audience", contract.AUDIENCES)
+    def test_amounts_instants_and_other_spellings_are_sent(self, audience: contract.Audience) -> None:
+        assert len(proxies.RIGHT[audience]) > 4 and len(proxies.WRONG[audience]) > 6
+        assert {call.status for call in proxies.RIGHT[audience]} >= {200, 201, 304, 401, 404}
+        assert all(call.status >= 400 for call in proxies.WRONG[audience])
+        if audience == "admin":
+            sent = " ".join(call.body or "" for call in proxies.RIGHT[audience])
+            for text in ('"amount": 19.99', '"amount": 4.35', "56.0", "+00:00", ".000Z", ".123456789+01:00"):
+                assert text in sent
+
+    def test_what_newman_sent_is_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(proxies, "FOLDER", tmp_path)
+        with pytest.raises(Failure, match="newman has sent nothing"):
+            proxies.newman_sent("client")
+        sent = {"method": "GET", "path": "/api/v1/profile?a=1", "body": "", "status": 200}
+        headers = [["Accept", "application/json"], ["Postman-Token", "x"]]
+        (tmp_path / "newman-client.jsonl").write_text(json.dumps(sent | {"headers": headers}) + "\n")
+        (call,) = proxies.newman_sent("client")
+        assert call == proxies.Call("GET", "/profile?a=1", 200, None, {"Accept": "application/json"})
+
+    @pytest.mark.parametrize("good", [True, False])
+    def test_a_proxy_that_refuses_nothing_is_noticed(
+        self, good: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The proxy here is the recorder alone, which passes all."""
+        call = proxies.Call("POST", "/tickets", 201, "{}")
+        monkeypatch.setattr(proxies, "newman_sent", lambda audience: [call])
+        right = proxies.Call("POST", "/a", 201 if good else 200, "{}")
+        monkeypatch.setattr(proxies, "RIGHT", {"client": (right,)})
+        monkeypatch.setattr(proxies, "WRONG", {"client": (call,)})
+        monkeypatch.setattr(proxies, "SPOILED", {"client": "/profile"})
+        record, upstream = tmp_path / "record.jsonl", ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+        Thread(target=upstream.serve_forever, daemon=True).start()
+        with recorder.recording(f"http://127.0.0.1:{upstream.server_port}/api/v1", record) as url:
+            found = list(proxies.faults("client", url, url, record))
+        upstream.shutdown()
+        upstream.server_close()
+        assert found[-2:] == [
+            "POST /tickets {}: reaches the server, 201",
+            "an answer that breaks the contract passes: 200",
+        ]
+        assert len(found) == (2 if good else 3)
 
 
 class TestRecorder:
@@ -127,3 +180,14 @@ class TestRecorder:
         assert (exchange["method"], exchange["path"], exchange["body"]) == ("POST", told[1], "Grüße")
         assert (exchange["status"], exchange["answer"]) == (201, "Grüße")
         assert ["X-Path", told[1]] in exchange["answer_headers"]
+
+    def test_an_answer_can_be_spoiled(self, tmp_path: Path) -> None:
+        upstream = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+        Thread(target=upstream.serve_forever, daemon=True).start()
+        with recorder.recording(f"http://127.0.0.1:{upstream.server_port}/api/v1", tmp_path / "x") as url:
+            answers = [
+                httpx.get(url, headers=each, timeout=20).json() for each in ({}, {recorder.SPOIL: "1"})
+            ]
+        upstream.shutdown()
+        upstream.server_close()
+        assert answers == [[], {}]

@@ -7,6 +7,7 @@ A command is what a user types, in the folder of the client. In it ``{base}`` is
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 from shutil import which
 
@@ -24,8 +25,10 @@ class Client:
     generate: tuple[str, ...]
     compile: tuple[str, ...]
     run: str
-    # A program, a file, or an extension of PHP; and the Debian package that has it.
+    # A program, a pattern of files, or an extension of PHP; and the Debian package that has it.
     needs: tuple[tuple[str, str], ...]
+    # What a line of the generator's output has in it that says that something of the contract is lost.
+    warning: str = r"(?!)"
 
     @property
     def story(self) -> Path:
@@ -87,6 +90,7 @@ CLIENTS = (
         ),
         run="python story.py",
         needs=(),
+        warning=r"(?i)\bwarning|unable to parse",
     ),
     Client(
         name="typescript_fetch",
@@ -102,6 +106,25 @@ CLIENTS = (
         generate=_both(
             'openapi-typescript "{base}/openapi.json?audience={audience}&version=3.1" '
             "-o cloudarc-{audience}.d.ts"
+        ),
+        compile=("tsc --strict --target es2022 --module node16 --types node --outDir out story.ts",),
+        run="node out/story.js",
+        needs=NODE,
+    ),
+    Client(
+        name="hey_api",
+        title="hey-api",
+        generate=_both('openapi-ts -i "{base}/openapi.json?audience={audience}" -o cloudarc-{audience}'),
+        compile=("tsc --strict --target es2022 --module node16 --types node --outDir out story.ts",),
+        run="node out/story.js",
+        needs=NODE,
+    ),
+    Client(
+        name="swagger_typescript_api",
+        title="swagger-typescript-api",
+        generate=_both(
+            'swagger-typescript-api generate --path "{base}/openapi.json?audience={audience}" '
+            "--output . --name cloudarc-{audience}.ts"
         ),
         compile=("tsc --strict --target es2022 --module node16 --types node --outDir out story.ts",),
         run="node out/story.js",
@@ -130,10 +153,7 @@ CLIENTS = (
     Client(
         name="php",
         title="openapi-generator, php",
-        # As a DateTime, a date would be held to the pattern that the contract has for its text, and fail.
-        generate=_generated(
-            "php", "--invoker-package 'CloudArc\\{Audience}' --type-mappings date=string,DateTime=string"
-        ),
+        generate=_generated("php", "--invoker-package 'CloudArc\\{Audience}'"),
         compile=("find cloudarc-client/lib cloudarc-admin/lib story.php -name '*.php' -exec php -l {{}} +",),
         run="php story.php",
         needs=(
@@ -142,6 +162,40 @@ CLIENTS = (
             ("php:curl", "php-curl"),
             ("php:mbstring", "php-mbstring"),
             ("/usr/share/php/GuzzleHttp/autoload.php", "php-guzzlehttp-guzzle"),
+        ),
+    ),
+    Client(
+        name="ruby",
+        title="openapi-generator, ruby",
+        generate=_generated(
+            "ruby",
+            "--additional-properties gemName=cloudarc_{audience},moduleName=CloudArc{Audience}",
+        ),
+        compile=(
+            "find cloudarc-client/lib cloudarc-admin/lib story.rb -name '*.rb' -exec "
+            "ruby -w -e 'ARGV.each {{ |path| RubyVM::InstructionSequence.compile_file(path) }}' {{}} +",
+        ),
+        run="ruby -I cloudarc-client/lib -I cloudarc-admin/lib story.rb",
+        needs=(
+            JAVA,
+            ("ruby", "ruby"),
+            ("/usr/share/rubygems-integration/all/gems/typhoeus-*", "ruby-typhoeus"),
+        ),
+    ),
+    Client(
+        name="rust",
+        title="openapi-generator, rust",
+        generate=_generated("rust", "--package-name cloudarc-{audience}"),
+        # The crates stay compiled when the folder is made anew.
+        compile=("cargo build --quiet --offline --target-dir ../target",),
+        run="../target/debug/story",
+        needs=(
+            JAVA,
+            ("cargo", "cargo"),
+            ("/usr/share/cargo/registry/chrono-0.4*", "librust-chrono-dev"),
+            ("/usr/share/cargo/registry/reqwest-0.11*", "librust-reqwest-dev"),
+            ("/usr/share/cargo/registry/serde_repr-0.1*", "librust-serde-repr-dev"),
+            ("/usr/share/cargo/registry/tokio-1*", "librust-tokio-dev"),
         ),
     ),
     Client(
@@ -172,7 +226,7 @@ def missing(client: Client) -> Iterator[str]:
 
 def _there(need: str) -> bool:
     if need.startswith("/"):
-        return Path(need).exists()
+        return bool(glob(need))
     program, _, extension = need.partition(":")
     found = which(program) is not None
     if found and extension:

@@ -25,7 +25,18 @@ ROOT = SOURCES.parent.parent
 FOLDER = ROOT / "build" / "clients"
 VENV = FOLDER / "venv"
 REQUIREMENTS = ROOT / "requirements-clients.txt"
-STORY = ("authorise", "list", "page", "create", "not_found", "invalid", "limited", "webhook")
+STORY = (
+    "authorise",
+    "list",
+    "page",
+    "create",
+    "instant",
+    "unchanged",
+    "not_found",
+    "invalid",
+    "limited",
+    "webhook",
+)
 
 
 class Failure(Exception):
@@ -148,12 +159,21 @@ def environment(target: Target | None = None) -> dict[str, str]:
     return result
 
 
-def generate(client: Client, base: str, folder: Path) -> None:
-    """Run the commands that generate a client, in a folder made anew with its story."""
+def generate(client: Client, base: str, folder: Path) -> list[str]:
+    """Run the commands that generate a client, in a new folder with its story. Return their warnings."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(SOURCES / client.name, folder, ignore=shutil.ignore_patterns("__pycache__"))
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda command: _shell(command, folder, base=base), client.generate))
+        outputs = list(
+            pool.map(lambda command: _shell(f"{command} 2>&1", folder, base=base), client.generate)
+        )
+    return warnings(client, "\n".join(outputs))
+
+
+def warnings(client: Client, output: str) -> list[str]:
+    """The lines in which a generator says that something of the contract is lost."""
+    lines = [line for line in output.splitlines() if re.search(client.warning, line)]
+    return [f"{client.name}: the generator warns: {line.strip()[:200]}" for line in lines]
 
 
 def try_out(client: Client, target: Target, folder: Path | None = None) -> Result:
@@ -162,7 +182,7 @@ def try_out(client: Client, target: Target, folder: Path | None = None) -> Resul
     result = Result(client)
     try:
         with _timed(result, "generate"):
-            generate(client, target.url, folder)
+            result.problems += generate(client, target.url, folder)
         result.problems += judge(client.name, folder)
         with _timed(result, "compile"):
             for command in client.compile:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from shutil import which
 
 from tests.clients.running import ROOT, Failure, install_npm, install_python
-from tests.judges import linters, live
+from tests.judges import linters, live, proxies
 
 TABLE = ROOT / "docs" / "judges-results.md"
 REQUIREMENTS = ROOT / "requirements-judges.txt"
@@ -59,6 +59,12 @@ def verdicts() -> Iterator[Verdict]:
     yield verdict("Redocly's respect, of openapi/arazzo.yaml", live.respect)
     yield verdict("Prism, before a generated client", live.watched_story)
     yield verdict("openapi-core, of what these sent and got", live.openapi_core)
+    yield verdict("chai-openapi-response-validator, of the same", live.chai)
+    yield verdict("Prism, which refuses", lambda: proxies.judge("prism"))
+    yield verdict("openapi-backend, which refuses", lambda: proxies.judge("openapi-backend"))
+    yield verdict(
+        "express-openapi-validator, which refuses", lambda: proxies.judge("express-openapi-validator")
+    )
 
 
 def table(found: Sequence[Verdict]) -> str:

@@ -16,12 +16,13 @@ def documents() -> Iterator[tuple[str, contract.Version, contract.Audience | Non
     """Every form in which the contract is served, with the name of its file."""
     for version in contract.VERSIONS:
         for audience in (None, *contract.AUDIENCES):
-            yield f"{_stem(version, audience)}.json", version, audience
+            yield file_name(version, audience), version, audience
 
 
-def _stem(version: contract.Version, audience: contract.Audience | None) -> str:
+def file_name(version: contract.Version, audience: contract.Audience | None) -> str:
+    """The name of the file of a document."""
     modern = "-3.1" if version == "3.1" else ""
-    return f"openapi{modern}" + (f"-{audience}" if audience else "")
+    return f"openapi{modern}" + (f"-{audience}" if audience else "") + ".json"
 
 
 def write() -> list[Path]:

@@ -65,13 +65,13 @@ def newman() -> str:
 
 
 @contextmanager
-def prism(url: str) -> Iterator[tuple[str, Path]]:
+def prism(url: str, document: Path = SPEC / "openapi.json", *options: str) -> Iterator[tuple[str, Path]]:
     """The address of a Prism that watches a server, and what it tells."""
     with create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     log = FOLDER / "prism.log"
     with log.open("w") as out:
-        command = [str(BIN / "prism"), "proxy", str(SPEC / "openapi.json"), url, "--port", str(port)]
+        command = [str(BIN / "prism"), "proxy", *options, str(document), url, "--port", str(port)]
         process = subprocess.Popen(command, cwd=FOLDER, stdout=out, stderr=out, env=running.environment())
     try:
         parts.until(lambda: "Prism is listening" in log.read_text(), 60, "prism")
@@ -137,10 +137,20 @@ def respect() -> str:
 
 def openapi_core() -> str:
     """What the others have sent and got, judged once more. Raises Failure."""
+    script = os.fspath(linters.SOURCES / "traffic.py")
+    return run([str(FOLDER / "venv" / "bin" / "python"), script, *_traffic()], ROOT).strip()
+
+
+def chai() -> str:
+    """The answers that the others got, judged by chai-openapi-response-validator. Raises Failure."""
+    script = shutil.copy(linters.SOURCES / "answers.cjs", FOLDER)
+    return run(["node", os.fspath(script), *_traffic()], ROOT).strip()
+
+
+def _traffic() -> list[str]:
+    """A file of all exchanges, the documents that they are held to, and the credentials in them."""
     record = FOLDER / "traffic.jsonl"
     kept = [FOLDER / f"{name}.jsonl" for name in ("newman-client", "newman-admin", "respect", "prism")]
     record.write_text("".join(each.read_text() for each in kept if each.exists()))
     files = [str(SPEC / f"openapi-{audience}.json") for audience in contract.AUDIENCES]
-    script = os.fspath(Path(__file__).parent / "traffic.py")
-    python = FOLDER / "venv" / "bin" / "python"
-    return run([str(python), script, str(record), *files, demo.CLIENT_TOKEN, demo.ADMIN_KEY], ROOT).strip()
+    return [str(record), *files, demo.CLIENT_TOKEN, demo.ADMIN_KEY]

@@ -89,8 +89,8 @@ func main() {
 	// Until here.
 	check(err == nil, err)
 	api, operator := clientAt(url, token, nil), adminAt(url, key, nil)
-	line := admin.InvoiceLineInput{Description: "Hosting", Amount: admin.StringAsMoneyInput(admin.PtrString("29.99"))}
-	invoice := admin.InvoiceInput{ClientId: 56, DueDate: "2035-01-31", Items: []admin.InvoiceLineInput{line}}
+	lines := []admin.InvoiceLineInput{{Description: "Hosting", Amount: 19.99}, {Description: "Backup", Amount: 4.35}}
+	invoice := admin.InvoiceInput{ClientId: 56, DueDate: "2035-01-31", Items: lines}
 	ticket := client.ClientTicketInput{Subject: "Grüße", Message: "Hello", DepartmentId: 1}
 
 	step("authorise", func() {
@@ -114,7 +114,30 @@ func main() {
 		read, _, err := api.TicketsAPI.GetTicket(ctx, opened.TicketId).Execute()
 		check(err == nil && read.Subject == "Grüße", err)
 		made, _, err := operator.InvoicesAPI.CreateInvoice(ctx).InvoiceInput(invoice).Execute()
-		check(err == nil && made.Data.Total == "29.99" && made.Data.DueDate == "2035-01-31", err)
+		check(err == nil && made.Data.Total == "24.34" && made.Data.DueDate == "2035-01-31", err)
+	})
+	step("instant", func() {
+		now := time.Now()
+		year := now.AddDate(1, 0, 0)
+		wanted := admin.DomainInput{ClientId: 56, Domain: "go.example.com", RegisteredAt: &now, ExpiresAt: year}
+		added, _, err := operator.DomainsAPI.CreateDomain(ctx).DomainInput(wanted).Execute()
+		check(err == nil && added.Data.RegisteredAt.Equal(now.Truncate(time.Second)), err)
+		check(added.Data.ExpiresAt.Equal(year.Truncate(time.Second)), added)
+		hooks, _, err := operator.WebhooksAPI.ListWebhooks(ctx).Execute()
+		check(err == nil && len(hooks.Data) > 0, err)
+		id, since := hooks.Data[0].Id, admin.WebhookRecoverInput{Since: now}
+		recovery, _, err := operator.WebhooksAPI.RecoverWebhook(ctx, id).WebhookRecoverInput(since).Execute()
+		check(err == nil && recovery.Data.WebhookId == id, err)
+	})
+	step("unchanged", func() {
+		rows, _, err := operator.InvoicesAPI.ListInvoices(ctx).Limit(1).Execute()
+		check(err == nil, err)
+		id := rows.Data[0].Id
+		_, answer, err := operator.InvoicesAPI.GetInvoice(ctx, id).Execute()
+		check(err == nil, err)
+		tag := answer.Header.Get("ETag")
+		_, answer, err = operator.InvoicesAPI.GetInvoice(ctx, id).IfNoneMatch(tag).Execute()
+		check(err != nil && answer.StatusCode == 304, err)
 	})
 	step("not_found", func() {
 		_, answer, err := api.TicketsAPI.GetTicket(ctx, nowhere).Execute()

@@ -1,15 +1,18 @@
 // The story of every client, with the clients that openapi-generator makes for Java's own HttpClient.
 import cloudarc.admin.api.DepartmentsApi;
+import cloudarc.admin.api.DomainsApi;
 import cloudarc.admin.api.InvoicesApi;
+import cloudarc.admin.api.WebhooksApi;
 import cloudarc.admin.model.AdminError;
 import cloudarc.admin.model.AdminInvoiceResponse;
 import cloudarc.admin.model.AdminValidationError;
+import cloudarc.admin.model.DomainInput;
 import cloudarc.admin.model.ErrorCode;
 import cloudarc.admin.model.InvoiceInput;
 import cloudarc.admin.model.InvoiceLineInput;
 import cloudarc.admin.model.InvoicePaidEvent;
 import cloudarc.admin.model.InvoicePaidEventName;
-import cloudarc.admin.model.MoneyInput;
+import cloudarc.admin.model.WebhookRecoverInput;
 import cloudarc.client.ApiClient;
 import cloudarc.client.ApiException;
 import cloudarc.client.api.ProfileApi;
@@ -23,7 +26,10 @@ import com.fasterxml.jackson.annotation.JsonIgnoreProperties;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import java.nio.file.Path;
 import java.time.LocalDate;
+import java.time.OffsetDateTime;
+import java.time.temporal.ChronoUnit;
 import java.util.List;
+import java.util.stream.Stream;
 
 class Story {
     static final long NOWHERE = 9007199254740991L;
@@ -97,9 +103,13 @@ class Story {
         services.getData().forEach(each -> System.out.println("# " + each.getProductName() + " " + each.getStatus()));
         // Until here.
         TicketsApi tickets = new TicketsApi(api);
-        InvoicesApi invoices = new InvoicesApi(adminAt(url, key));
-        InvoiceLineInput line = new InvoiceLineInput().description("Hosting").amount(new MoneyInput("29.99"));
+        var operator = adminAt(url, key);
+        InvoicesApi invoices = new InvoicesApi(operator);
+        List<InvoiceLineInput> lines = Stream.of(19.99, 4.35)
+            .map(amount -> new InvoiceLineInput().description("Hosting").amount(amount))
+            .toList();
         LocalDate due = LocalDate.of(2035, 1, 31);
+        InvoiceInput invoice = new InvoiceInput().clientId(56L).dueDate(due).items(lines);
 
         step("authorise", () -> {
             check(new ProfileApi(api).getProfile(null).getId() == 42, "profile");
@@ -120,9 +130,24 @@ class Story {
             var wanted = new ClientTicketInput().subject("Grüße").message("Hello").departmentId(1L);
             var opened = tickets.createTicket(wanted, null);
             check(tickets.getTicket(opened.getTicketId(), null).getSubject().equals("Grüße"), opened);
-            var invoice = new InvoiceInput().clientId(56L).dueDate(due).items(List.of(line));
             AdminInvoiceResponse made = invoices.createInvoice(invoice, null);
-            check(made.getData().getTotal().equals("29.99") && made.getData().getDueDate().equals(due), made);
+            check(made.getData().getTotal().equals("24.34") && made.getData().getDueDate().equals(due), made);
+        });
+        step("instant", () -> {
+            OffsetDateTime now = OffsetDateTime.now();
+            var wanted = new DomainInput().clientId(56L).domain("java.example.com").registeredAt(now).expiresAt(now.plusYears(1));
+            var domain = new DomainsApi(operator).createDomain(wanted, null).getData();
+            check(domain.getRegisteredAt().isEqual(now.truncatedTo(ChronoUnit.SECONDS)), domain);
+            check(domain.getExpiresAt().isEqual(now.plusYears(1).truncatedTo(ChronoUnit.SECONDS)), domain);
+            WebhooksApi webhooks = new WebhooksApi(operator);
+            long id = webhooks.listWebhooks(null, null, null).getData().get(0).getId();
+            var recovery = webhooks.recoverWebhook(id, new WebhookRecoverInput().since(now), null);
+            check(recovery.getData().getWebhookId() == id, recovery);
+        });
+        step("unchanged", () -> {
+            long id = invoices.listInvoices(null, 1, null, null, null).getData().get(0).getId();
+            String tag = invoices.getInvoiceWithHttpInfo(id, null).getHeaders().get("etag").get(0);
+            denied(() -> invoices.getInvoice(id, tag), 304);
         });
         step("not_found", () -> {
             String missing = refused(() -> tickets.getTicket(NOWHERE, null), 404).getResponseBody();
@@ -139,8 +164,8 @@ class Story {
             check(details.get(0).getPointer().equals("/message"), told);
             var forgetful = adminAt(url, key);
             forgetful.setObjectMapper(ApiClient.createDefaultObjectMapper().addMixIn(InvoiceInput.class, NoClient.class));
-            var invoice = new InvoiceInput().dueDate(due).items(List.of(line));
-            String no = denied(() -> new InvoicesApi(forgetful).createInvoice(invoice, null), 400).getResponseBody();
+            var incomplete = new InvoiceInput().dueDate(due).items(lines);
+            String no = denied(() -> new InvoicesApi(forgetful).createInvoice(incomplete, null), 400).getResponseBody();
             var faults = JSON.readValue(no, AdminValidationError.class).getError().getDetails();
             check(faults.get(0).getPointer().equals("/client_id"), no);
         });

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime, timedelta, timezone
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ import cloudarc_admin as admin
 import cloudarc_client as client
 from cloudarc_admin import models as shapes
 from cloudarc_admin.api.departments import list_departments
+from cloudarc_admin.api.domains import create_domain
 from cloudarc_admin.api.invoices import create_invoice, get_invoice, list_invoices
+from cloudarc_admin.api.webhooks import list_webhooks, recover_webhook
 from cloudarc_client.api.profile import get_profile
 from cloudarc_client.api.services import list_services
 from cloudarc_client.api.tickets import create_ticket, get_ticket
@@ -84,11 +86,28 @@ def main() -> None:
         assert isinstance(opened, TicketCreated)
         ticket = get_ticket.sync(opened.ticket_id, client=api)
         assert isinstance(ticket, ClientTicket) and ticket.subject == "Grüße"
-        line = shapes.InvoiceLineInput(description="Hosting", amount="29.99")
-        wanted = shapes.InvoiceInput(client_id=56, due_date=date(2035, 1, 31), items=[line])
+        lines = [shapes.InvoiceLineInput(description="Hosting", amount=amount) for amount in (19.99, 4.35)]
+        wanted = shapes.InvoiceInput(client_id=56, due_date=date(2035, 1, 31), items=lines)
         made = create_invoice.sync(client=operator, body=wanted)
         assert isinstance(made, shapes.AdminInvoiceResponse)
-        assert (made.data.total, made.data.due_date) == ("29.99", date(2035, 1, 31))
+        assert (made.data.total, made.data.due_date) == ("24.34", date(2035, 1, 31))
+    with step("instant"):
+        now = datetime.now(timezone(timedelta(hours=1)))
+        year = timedelta(days=365)
+        name = shapes.DomainInput(56, "openapi-python-client.example.com", now + year, registered_at=now)
+        added = create_domain.sync(client=operator, body=name)
+        assert isinstance(added, shapes.DomainResponse)
+        assert added.data.registered_at == now.replace(microsecond=0)
+        assert added.data.expires_at - added.data.registered_at == year
+        hooks = list_webhooks.sync(client=operator)
+        assert isinstance(hooks, shapes.WebhookList)
+        id = hooks.data[0].id
+        recovery = recover_webhook.sync(id, client=operator, body=shapes.WebhookRecoverInput(now))
+        assert isinstance(recovery, shapes.WebhookRecovered) and recovery.data.webhook_id == id
+    with step("unchanged"):
+        tag = get_invoice.sync_detailed(made.data.id, client=operator).headers["ETag"]
+        unchanged = get_invoice.sync_detailed(made.data.id, client=operator, if_none_match=tag)
+        assert unchanged.status_code is HTTPStatus.NOT_MODIFIED
     with step("not_found"):
         missing = get_ticket.sync_detailed(NOWHERE, client=api)
         assert missing.status_code is HTTPStatus.NOT_FOUND and isinstance(missing.parsed, ClientError)
@@ -100,7 +119,7 @@ def main() -> None:
         assert refused.status_code is HTTPStatus.UNPROCESSABLE_ENTITY
         assert isinstance(refused.parsed, ClientValidationError)
         assert [fault.pointer for fault in refused.parsed.details] == ["/message"]
-        denied = create_invoice.sync_detailed(client=operator, body=NoClient(1, date(2035, 1, 31), [line]))
+        denied = create_invoice.sync_detailed(client=operator, body=NoClient(1, date(2035, 1, 31), lines))
         assert denied.status_code is HTTPStatus.BAD_REQUEST
         assert isinstance(denied.parsed, shapes.AdminValidationError)
         assert [fault.pointer for fault in denied.parsed.error.details] == ["/client_id"]

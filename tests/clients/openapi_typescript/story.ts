@@ -28,7 +28,8 @@ async function main(): Promise<void> {
   }
   // Until here.
   const operator = createClient<AdminPaths>({ baseUrl: URL, headers: bearer(KEY) });
-  const items: Schemas["InvoiceLineInput"][] = [{ description: "Hosting", amount: "29.99" }];
+  const items: Schemas["InvoiceLineInput"][] = [19.99, 4.35].map((amount) => ({ description: "Hosting", amount }));
+  let invoice = 0;
 
   await step("authorise", async () => {
     assert.equal((await api.GET("/profile")).data?.id, 42);
@@ -51,7 +52,26 @@ async function main(): Promise<void> {
     const ticket = await api.GET("/tickets/{id}", { params: { path: { id: opened.ticket_id } } });
     assert.equal(ticket.data?.subject, "Grüße");
     const made = await operator.POST("/invoices", { body: { client_id: 56, due_date: "2035-01-31", items } });
-    assert.deepEqual([made.data?.data.total, made.data?.data.due_date], ["29.99", "2035-01-31"]);
+    assert.deepEqual([made.data?.data.total, made.data?.data.due_date], ["24.34", "2035-01-31"]);
+    invoice = made.data?.data.id ?? assert.fail("no invoice");
+  });
+  await step("instant", async () => {
+    const now = new Date();
+    const expires = new Date(now.getTime() + 365 * 86_400_000);
+    const dates = { registered_at: now.toISOString(), expires_at: expires.toISOString() };
+    const body = { client_id: 56, domain: "openapi-typescript.example.com", ...dates };
+    const domain = (await operator.POST("/domains", { body })).data?.data ?? assert.fail("no domain");
+    assert.equal(Date.parse(domain.registered_at), now.getTime() - now.getMilliseconds());
+    assert.equal(Date.parse(domain.expires_at), expires.getTime() - expires.getMilliseconds());
+    const id = (await operator.GET("/webhooks")).data?.data[0]?.id ?? assert.fail("no webhook");
+    const since = { params: { path: { id } }, body: { since: dates.registered_at } };
+    assert.equal((await operator.POST("/webhooks/{id}/recover", since)).data?.data.webhook_id, id);
+  });
+  await step("unchanged", async () => {
+    const path = { id: invoice };
+    const { response } = await operator.GET("/invoices/{id}", { params: { path } });
+    const header = { "If-None-Match": response.headers.get("ETag") ?? assert.fail("no tag") };
+    assert.equal((await operator.GET("/invoices/{id}", { params: { path, header } })).response.status, 304);
   });
   await step("not_found", async () => {
     const path = { id: NOWHERE };

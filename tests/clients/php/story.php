@@ -63,8 +63,11 @@ foreach ($services->getData() as $service) {
 $operator = (new Admin\Configuration())->setHost($url)->setAccessToken($key);
 $tickets = new Client\Api\TicketsApi(config: $config);
 $invoices = new Admin\Api\InvoicesApi(config: $operator);
-$line = new Admin\Model\InvoiceLineInput(['description' => 'Hosting', 'amount' => '29.99']);
-$due = '2035-01-31';
+$lines = array_map(
+    fn(float $amount) => new Admin\Model\InvoiceLineInput(['description' => 'Hosting', 'amount' => $amount]),
+    [19.99, 4.35],
+);
+$due = new DateTime('2035-01-31');
 
 step('authorise', function () use ($url, $config) {
     check((new Client\Api\ProfileApi(config: $config))->getProfile()->getId() === 42);
@@ -81,12 +84,30 @@ step('page', function () use ($invoices) {
     check(count($first->getData()) === 2 && count($second->getData()) === 2 && $first->getMeta()->getTotal() > 4);
     check($second->getData()[0]->getId() < $last);
 });
-step('create', function () use ($tickets, $invoices, $line, $due) {
+step('create', function () use ($tickets, $invoices, $lines, $due) {
     $wanted = new Client\Model\ClientTicketInput(['subject' => 'Grüße', 'message' => 'Hello', 'department_id' => 1]);
     $opened = $tickets->createTicket($wanted);
     check($tickets->getTicket($opened->getTicketId())->getSubject() === 'Grüße');
-    $made = $invoices->createInvoice(new Admin\Model\InvoiceInput(['client_id' => 56, 'due_date' => $due, 'items' => [$line]]));
-    check($made->getData()->getTotal() === '29.99' && $made->getData()->getDueDate() === $due);
+    $made = $invoices->createInvoice(new Admin\Model\InvoiceInput(['client_id' => 56, 'due_date' => $due, 'items' => $lines]));
+    check($made->getData()->getTotal() === '24.34' && $made->getData()->getDueDate() == $due, $made);
+});
+step('instant', function () use ($operator) {
+    $now = new DateTimeImmutable();
+    $dates = ['registered_at' => DateTime::createFromImmutable($now), 'expires_at' => new DateTime('+1 year')];
+    $wanted = new Admin\Model\DomainInput(['client_id' => 56, 'domain' => 'php.example.com', ...$dates]);
+    $domain = (new Admin\Api\DomainsApi(config: $operator))->createDomain($wanted)->getData();
+    check($domain->getRegisteredAt()->getTimestamp() === $now->getTimestamp(), $domain);
+    check($domain->getExpiresAt()->getTimestamp() === $dates['expires_at']->getTimestamp(), $domain);
+    $webhooks = new Admin\Api\WebhooksApi(config: $operator);
+    $id = $webhooks->listWebhooks()->getData()[0]->getId();
+    $since = new Admin\Model\WebhookRecoverInput(['since' => $dates['registered_at']]);
+    check($webhooks->recoverWebhook($id, $since)->getData()->getWebhookId() === $id);
+});
+step('unchanged', function () use ($invoices) {
+    $id = $invoices->listInvoices(limit: 1)->getData()[0]->getId();
+    [, , $headers] = $invoices->getInvoiceWithHttpInfo($id);
+    $tag = array_change_key_case($headers)['etag'][0];
+    refused(fn() => $invoices->getInvoice($id, if_none_match: $tag), 304);
 });
 step('not_found', function () use ($tickets, $invoices) {
     $missing = told(refused(fn() => $tickets->getTicket(NOWHERE), 404), Client\Model\ClientError::class);
@@ -94,11 +115,11 @@ step('not_found', function () use ($tickets, $invoices) {
     $absent = told(refused(fn() => $invoices->getInvoice(NOWHERE), 404), Admin\Model\AdminError::class);
     check($absent->getError()->getCode() === Admin\Model\ErrorCode::NOT_FOUND, $absent);
 });
-step('invalid', function () use ($tickets, $invoices, $line, $due) {
+step('invalid', function () use ($tickets, $invoices, $lines, $due) {
     $ticket = new Client\Model\ClientTicketInput(['subject' => 'Help', 'department_id' => 1]);
     $told = refused(fn() => $tickets->createTicket($ticket), 422)->getResponseObject();
     check($told instanceof Client\Model\ClientValidationError && $told->getDetails()[0]->getPointer() === '/message', $told);
-    $invoice = new Admin\Model\InvoiceInput(['due_date' => $due, 'items' => [$line]]);
+    $invoice = new Admin\Model\InvoiceInput(['due_date' => $due, 'items' => $lines]);
     $denied = refused(fn() => $invoices->createInvoice($invoice), 400)->getResponseObject();
     check($denied instanceof Admin\Model\AdminValidationError, $denied);
     check($denied->getError()->getDetails()[0]->getPointer() === '/client_id', $denied);

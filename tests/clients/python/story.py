@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
 import cloudarc_admin as admin
@@ -44,7 +44,8 @@ def main() -> None:
     for service in services.data:
         print("#", service.product_name, service.status.value)
     # Until here.
-    tickets, invoices = client.TicketsApi(api), admin.InvoicesApi(bearer(KEY))
+    operator = bearer(KEY)
+    tickets, invoices = client.TicketsApi(api), admin.InvoicesApi(operator)
 
     with step("authorise"):
         assert client.ProfileApi(api).get_profile().id == 42
@@ -65,9 +66,28 @@ def main() -> None:
             client.ClientTicketInput(subject="Grüße", message="Hello", department_id=1)
         )
         assert tickets.get_ticket(opened.ticket_id).subject == "Grüße"
-        line = admin.InvoiceLineInput(description="Hosting", amount=admin.MoneyInput("29.99"))
-        made = invoices.create_invoice(admin.InvoiceInput(client_id=56, due_date=DUE, items=[line]))
-        assert (made.data.total, made.data.due_date) == ("29.99", DUE)
+        lines = [admin.InvoiceLineInput(description="Hosting", amount=amount) for amount in (19.99, 4.35)]
+        made = invoices.create_invoice(admin.InvoiceInput(client_id=56, due_date=DUE, items=lines))
+        assert (made.data.total, made.data.due_date) == ("24.34", DUE)
+    with step("instant"):
+        now = datetime.now(timezone(timedelta(hours=1)))
+        year = timedelta(days=365)
+        wanted = admin.DomainInput(
+            client_id=56, domain="python.example.com", registered_at=now, expires_at=now + year
+        )
+        domain = admin.DomainsApi(operator).create_domain(wanted).data
+        assert (domain.registered_at, domain.expires_at - domain.registered_at) == (
+            now.replace(microsecond=0),
+            year,
+        )
+        webhooks = admin.WebhooksApi(operator)
+        id = webhooks.list_webhooks().data[0].id
+        recovery = webhooks.recover_webhook(id, admin.WebhookRecoverInput(since=now))
+        assert recovery.data.webhook_id == id
+    with step("unchanged"):
+        headers = invoices.get_invoice_with_http_info(made.data.id).headers
+        assert headers
+        refused(lambda: invoices.get_invoice(made.data.id, if_none_match=headers["ETag"]), 304)
     with step("not_found"):
         told = refused(lambda: tickets.get_ticket(NOWHERE), 404).data
         assert isinstance(told, client.ErrorAnswer) and isinstance(told.actual_instance, client.ClientError)
@@ -80,7 +100,7 @@ def main() -> None:
         told = refused(lambda: tickets.create_ticket(ticket), 422).data
         assert isinstance(told, client.ClientValidationError)
         assert [fault.pointer for fault in told.details] == ["/message"]
-        invoice = admin.InvoiceInput.model_construct(due_date=DUE, items=[line])
+        invoice = admin.InvoiceInput.model_construct(due_date=DUE, items=lines)
         told = refused(lambda: invoices.create_invoice(invoice), 400).data
         assert isinstance(told, admin.AdminValidationError)
         assert [fault.pointer for fault in told.error.details] == ["/client_id"]

@@ -32,7 +32,8 @@ async function main(): Promise<void> {
   const operator = new admin.Configuration({ basePath: URL, accessToken: KEY });
   const tickets = new client.TicketsApi(api);
   const invoices = new admin.InvoicesApi(operator);
-  const line: admin.InvoiceLineInput = { description: "Hosting", amount: "29.99" };
+  let invoice = 0;
+  const items: admin.InvoiceLineInput[] = [19.99, 4.35].map((amount) => ({ description: "Hosting", amount }));
 
   await step("authorise", async () => {
     assert.equal((await new client.ProfileApi(api).getProfile()).id, 42);
@@ -53,10 +54,28 @@ async function main(): Promise<void> {
     const wanted: client.ClientTicketInput = { subject: "Grüße", message: "Hello", departmentId: 1 };
     const opened = await tickets.createTicket({ clientTicketInput: wanted });
     assert.equal((await tickets.getTicket({ id: opened.ticketId })).subject, "Grüße");
-    const invoiceInput = { clientId: 56, dueDate: new Date("2035-01-31"), items: [line] };
+    const invoiceInput = { clientId: 56, dueDate: new Date("2035-01-31"), items };
     const made = await invoices.createInvoice({ invoiceInput });
-    assert.equal(made.data.total, "29.99");
+    assert.equal(made.data.total, "24.34");
     assert.equal(made.data.dueDate.toISOString().slice(0, 10), "2035-01-31");
+    invoice = made.data.id;
+  });
+  await step("instant", async () => {
+    const now = new Date();
+    const year = 365 * 86_400_000;
+    const expiresAt = new Date(now.getTime() + year);
+    const domainInput = { clientId: 56, domain: "typescript-fetch.example.com", registeredAt: now, expiresAt };
+    const domain = (await new admin.DomainsApi(operator).createDomain({ domainInput })).data;
+    assert.equal(domain.registeredAt.getTime(), now.getTime() - now.getMilliseconds());
+    assert.equal(domain.expiresAt.getTime() - domain.registeredAt.getTime(), year);
+    const webhooks = new admin.WebhooksApi(operator);
+    const { id } = (await webhooks.listWebhooks()).data[0] ?? assert.fail("no webhook");
+    const recovery = await webhooks.recoverWebhook({ id, webhookRecoverInput: { since: now } });
+    assert.equal(recovery.data.webhookId, id);
+  });
+  await step("unchanged", async () => {
+    const ifNoneMatch = (await invoices.getInvoiceRaw({ id: invoice })).raw.headers.get("ETag") ?? assert.fail("no tag");
+    await refused(invoices.getInvoice({ id: invoice, ifNoneMatch }), 304);
   });
   await step("not_found", async () => {
     const missing = client.ClientErrorFromJSON(await (await refused(tickets.getTicket({ id: NOWHERE }), 404)).json());
@@ -69,7 +88,7 @@ async function main(): Promise<void> {
     const clientTicketInput = { subject: "Help", departmentId: 1 } as client.ClientTicketInput;
     const told = await (await refused(tickets.createTicket({ clientTicketInput }), 422)).json();
     assert.deepEqual(client.ClientValidationErrorFromJSON(told).details.map((fault) => fault.pointer), ["/message"]);
-    const invoiceInput = { dueDate: new Date("2035-01-31"), items: [line] } as admin.InvoiceInput;
+    const invoiceInput = { dueDate: new Date("2035-01-31"), items } as admin.InvoiceInput;
     const denied = await (await refused(invoices.createInvoice({ invoiceInput }), 400)).json();
     const { details } = admin.AdminValidationErrorFromJSON(denied).error;
     assert.deepEqual(details.map((fault) => fault.pointer), ["/client_id"]);
