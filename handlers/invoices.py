@@ -1,7 +1,7 @@
 """Invoices (CloudBill, "GET /api/v1/invoices"; ArcBilling, "Invoices")."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from handlers.caller import Caller
@@ -46,7 +46,7 @@ def _paid(row: Row) -> Body:
 
 
 def _day(text: str | None) -> date | None:
-    return date.fromisoformat(text) if text else None
+    return calendar_day(text) if text else None
 
 
 VIEWS = Views(

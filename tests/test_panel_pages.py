@@ -1,17 +1,18 @@
 """Every page of the panel: it renders, leads others to sign in, escapes what it shows, keeps its promises."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from secrets import token_hex
 from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Update, update
 
 from panel.operations import Page, Pages
 from persistence import demo
 from persistence.clients import Client
+from persistence.database import Connection
 from persistence.domains import Domain
 from persistence.services import Service
 from tests import making
@@ -54,6 +55,11 @@ def stranger(server: Running) -> Iterator[Browser]:
     browser = Browser(server)
     yield browser
     browser.close()
+
+
+def _statement(change: Update) -> Callable[[Connection], Awaitable[int]]:
+    """What runs a statement inside a transaction."""
+    return lambda db: db.run(change)
 
 
 class TestEveryPage:
@@ -242,7 +248,7 @@ class TestMarkupInTexts:
         ]
         for table, id, values in legacy:
             change = update(table).values(values).where(table.__table__.c.id == id)
-            server.inside(lambda db, change=change: db.run(change), write=True)
+            server.inside(_statement(change), write=True)
         article = making.article(admin, title=XSS, content=XSS)
         announcement = making.announcement(admin, title=XSS, content=XSS)
         key = making.api_key(admin, name=XSS)
