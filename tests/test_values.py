@@ -447,7 +447,7 @@ class TestIntegers:
 
 
 class TestAmounts:
-    TAKEN: ClassVar = (
+    TAKEN: ClassVar[tuple[Any, ...]] = (
         0,
         5,
         Decimal("0.01"),
