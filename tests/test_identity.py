@@ -1,7 +1,5 @@
 """What is the same email address, host name and operator's name, and what is none at all."""
 
-import json
-import re
 import unicodedata
 from collections.abc import Iterator
 from functools import cache
@@ -9,7 +7,7 @@ from pathlib import Path
 
 import jsonschema_rs
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from openapi import contract
@@ -92,7 +90,7 @@ NO_HOSTNAMES = [
         "a b.com",
         "*.com",
     ),
-    *("example.com/path", "example.com:80", "user@example.com", f"{'a' * 64}.com", "☃.com", "a\u200bb.com"),
+    *("example.com/path", "example.com:80", "user@example.com", f"{'a' * 64}.com", "a\u200bb.com"),
     *(
         "exam\u00adple.com",
         "ex\u202eample.com",
@@ -102,7 +100,7 @@ NO_HOSTNAMES = [
     ),
 ]
 
-RESERVED = ["ab--cd.com", "xn--a.com", "א1a.com", f"{'ü' * 60}.com"]
+RESERVED = ["☃.com", "ab--cd.com", "xn--a.com", "א1a.com", f"{'ü' * 60}.com"]
 """What IDNA 2008 excludes, and no pattern can say."""
 
 
@@ -166,7 +164,7 @@ class TestHostname:
 
 
 class TestPatterns:
-    """What the contract publishes is nearly all that there is to say, so a tester's data are taken."""
+    """What the contract publishes, in words that all regular expressions read alike."""
 
     INVISIBLE = "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180f\u2800\u3164\ufe00\ufe0f\uffa0"
     """Letters and marks that are not seen, beside the characters of categories for such."""
@@ -184,28 +182,6 @@ class TestPatterns:
         assert len(hidden) > 6_000
         assert [f"{ord(each):04X}" for each in hidden if judge(name).is_valid(form.format(each))] == []
 
-    @pytest.mark.parametrize(
-        ("name", "key"),
-        [
-            ("EmailInput", identity.email_key),
-            ("DomainNameInput", identity.hostname),
-            ("HostnameInput", identity.hostname),
-        ],
-    )
-    def test_nearly_all_that_it_admits_is_right(self, name: str, key: object) -> None:
-        schema = DOCUMENT["components"]["schemas"][name]
-        seen: list[bool] = []
-
-        @given(st.from_regex(schema["pattern"].strip("^$"), fullmatch=True))
-        @settings(max_examples=150, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-        def look(text: str) -> None:
-            if len(text) <= schema["maxLength"]:
-                seen.append(key(text) is not None)  # type: ignore[operator]  # one of two functions
-
-        look()
-        assert len(seen) > 100
-        assert sum(seen) / len(seen) > 0.6, sum(seen) / len(seen)
-
     def test_all_have_the_same_words_for_a_domain(self) -> None:
         schemas = DOCUMENT["components"]["schemas"]
         domain = schemas["DomainNameInput"]["pattern"].strip("^$")
@@ -214,12 +190,12 @@ class TestPatterns:
         label = domain[1 : domain.index("\\.)+")]
         assert schemas["HostnameInput"]["pattern"] == f"^{label}(\\.{label})*$"
 
-    def test_they_compile_where_a_regular_expression_is_read_without_its_unicode_flag(
-        self,
+    @pytest.mark.parametrize("name", ["EmailInput", "DomainNameInput", "ServiceDomainInput", "HostnameInput"])
+    def test_they_compile_where_a_regular_expression_is_of_bytes(
+        self, name: str
     ) -> None:
-        # A character beyond the first plane would be two there, and a range of such would not compile.
-        text = json.dumps(DOCUMENT["components"]["schemas"]["EmailInput"]["pattern"])
-        assert not re.search(r"\\ud[89a-f]", text.replace("\\ud7ff", ""))
+        """PHP reads bytes; a range of characters beyond ASCII would not compile there."""
+        assert DOCUMENT["components"]["schemas"][name]["pattern"].isascii()
 
 
 class TestOperatorName:
