@@ -63,7 +63,7 @@ async def list_invoices(
     now: datetime,
     page: int = 1,
     limit: int = 20,
-    after: int | None = None,
+    after: str | None = None,
     status: str | None = None,
     client_id: int | None = None,
     invoice_number: str | None = None,

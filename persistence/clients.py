@@ -93,7 +93,7 @@ HOLD_ALONE = one_by_id(select(TABLE.c.version), TABLE.c.id).where(THERE).with_fo
 LIST = Listing(
     select(TABLE),
     TABLE.c.id,
-    narrow=["email_key", "phone_key"],
+    narrow=["email_key", "phone_key", "words"],
     slow=["words"],
     tallied=[Tallied("clients", there=true())],
     there=THERE,

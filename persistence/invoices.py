@@ -17,6 +17,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    true,
     update,
 )
 from sqlalchemy.orm import Mapped, mapped_column
@@ -44,6 +45,7 @@ class Invoice(Base):
         Index("ix_invoices_due_date_id", "due_date", "id"),
         # The day is not what it is ordered by: those that are due are told apart without their rows.
         Index("ix_invoices_status_id_due_date", "status", "id", "due_date"),
+        Index("ix_invoices_status_due_date_id", "status", "due_date", "id"),
     )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
@@ -111,7 +113,8 @@ LIST = Listing(
     _SELECT,
     TABLE.c.id,
     narrow=["number", "client_id"],
-    ranges=["due_from", "due_to"],
+    ranges=("due_from", "due_to"),
+    dated=TABLE.c.due_date,
     tallied=[
         Tallied("invoices", paid=TALLY.c.word == "paid"),
         Tallied(
@@ -127,8 +130,9 @@ LIST = Listing(
     client_id=TABLE.c.client_id == bindparam("client_id", type_=BigInteger),
     due_from=TABLE.c.due_date >= bindparam("due_from", type_=Date),
     due_to=TABLE.c.due_date <= bindparam("due_to", type_=Date),
-    unpaid=and_(TABLE.c.status == "unpaid", TABLE.c.due_date >= bindparam("today", type_=Date)),
-    overdue=_LATE,
+    # In the order of the ids, so that no index of the days is looked for.
+    unpaid=and_(TABLE.c.status == "unpaid", (TABLE.c.due_date >= bindparam("today", type_=Date)).is_(true())),
+    overdue=and_(TABLE.c.status == "unpaid", (TABLE.c.due_date < bindparam("today", type_=Date)).is_(true())),
     paid=TABLE.c.status == "paid",
 )
 
@@ -184,7 +188,9 @@ async def page(
     db: Connection, *, status: str | None, today: date, number: str | None = None, **where: Any
 ) -> Page:
     """A page of invoices, newest first; filters ``client_id``, ``number``, ``status``, overdue as of
-    ``today``, ``due_from`` and ``due_to``, which are included.
+    ``today``.
+
+    With ``due_from`` or ``due_to``, which are included, what is due last comes first.
     """
     state = {status: True} if status else {}
     id = id_of(number) if number else None

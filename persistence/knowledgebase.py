@@ -1,6 +1,5 @@
 """The knowledgebase: articles, found by their words."""
 
-import re
 from collections.abc import Collection
 from typing import Any
 
@@ -32,7 +31,7 @@ from persistence.database import (
     remove,
     versioned,
 )
-from persistence.listing import TALLY, Listing, Page, Tallied
+from persistence.listing import TALLY, Listing, Page, Tallied, cursor, read_cursor
 
 
 class Article(Base):
@@ -111,15 +110,6 @@ PAGES = {(filtered, after): _page(filtered, after) for filtered in (False, True)
 COUNTS = {filtered: _count(filtered) for filtered in (False, True)}
 
 
-# As the contract has it: the rank of an article and its id, or an id alone.
-_CURSOR = re.compile(r"(?:(?P<rank>[0-9]+)\.)?(?P<id>[0-9]+)")
-
-
-def _cursor(row: Row) -> str:
-    """Return the place of an article in the results of a search. It holds also once the article is gone."""
-    return f"{row.rank}.{row.id}"
-
-
 async def page(
     db: Connection, *, q: str | None, category: int | None, page: int, limit: int, after: str | None
 ) -> Page:
@@ -127,8 +117,7 @@ async def page(
 
     ``after`` is the ``cursor`` of the page before.
     """
-    place = _CURSOR.fullmatch(after) if after is not None else None
-    last = int(place["id"]) if place else None
+    rank, last = read_cursor(after) if after is not None else (None, None)
     if not q or not q.strip():
         return await LIST.page(db, page=page, limit=limit, after=last, category=category)
     number = 1 if last is not None else page
@@ -137,18 +126,16 @@ async def page(
         return Page([], number, limit, 0, False)
     filtered = category is not None
     given: dict[str, Any] = {"words": words} | ({"category": category} if filtered else {})
-    if place:
-        where = {"after": last, "after_rank": int(place["rank"]) if place["rank"] else None}
-    else:
-        where = {"offset": (page - 1) * limit}
-    rows = await db.all(PAGES[filtered, place is not None], limit=limit + 1, **where, **given)
+    place = {"offset": (page - 1) * limit} if last is None else {"after": last, "after_rank": rank}
+    rows = await db.all(PAGES[filtered, last is not None], limit=limit + 1, **place, **given)
     total = rows[0].in_all if rows else 0
     # A page without rows does not tell how many others there are.
-    if not rows and (place or page > 1):
+    if not rows and (last is not None or page > 1):
         counted = await db.one(COUNTS[filtered], **given)
         total = counted.total if counted else 0
     more = len(rows) > limit
-    return Page(rows[:limit], number, limit, total, more, _cursor(rows[limit - 1]) if more else None)
+    place_of_last = cursor(rows[limit - 1].rank, rows[limit - 1].id) if more else None
+    return Page(rows[:limit], number, limit, total, more, place_of_last)
 
 
 async def get(db: Connection, id: int) -> Row:

@@ -100,7 +100,7 @@ LIST = Listing(
     # No list shows the messages, which may be long.
     select(*[column for column in TABLE.c if column is not TABLE.c.message]),
     TABLE.c.id,
-    narrow=["ticket_number", "client_id"],
+    narrow=["ticket_number", "client_id", "words"],
     slow=["words"],
     tallied=[
         Tallied(

@@ -191,9 +191,7 @@ class TestPatterns:
         assert schemas["HostnameInput"]["pattern"] == f"^{label}(\\.{label})*$"
 
     @pytest.mark.parametrize("name", ["EmailInput", "DomainNameInput", "ServiceDomainInput", "HostnameInput"])
-    def test_they_compile_where_a_regular_expression_is_of_bytes(
-        self, name: str
-    ) -> None:
+    def test_they_compile_where_a_regular_expression_is_of_bytes(self, name: str) -> None:
         """PHP reads bytes; a range of characters beyond ASCII would not compile there."""
         assert DOCUMENT["components"]["schemas"][name]["pattern"].isascii()
 

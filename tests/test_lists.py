@@ -152,7 +152,8 @@ async def given(db: Connection, name: str, names: frozenset[str]) -> list[dict[s
         values = [row[0] for row in await db.all(select(column).distinct().order_by(column).limit(most))]
         values += ["none" if isinstance(values[0], str) else 10**9] if values else []
         found = [each | {parameter: value} for each in found for value in values]
-    fixed = {"today": NOW.date(), "words": search.wanted("a"), "number": 1234}
+    text = {"tickets": "blank documentation"}.get(name, "a")
+    fixed: dict[str, Any] = {"today": NOW.date(), "words": search.wanted(text), "number": 1234}
     fixed |= {"due_from": date(2025, 1, 1), "due_to": date(2025, 3, 31)}
     return [each | {key: fixed[key] for key in fixed if key in wanted} for each in found]
 
@@ -417,7 +418,11 @@ class TestPages:
                     where = values | dict.fromkeys(names - values.keys(), True)
                     whole = await LISTS[name].page(db, page=1, limit=10**6, after=None, **where)
                     ids = [row.id for row in whole.rows]
-                    assert ids == sorted(ids, reverse=not LISTS[name].ascending)
+                    dated = LISTS[name].dated if names.intersection(LISTS[name].ranges) else None
+                    order = [
+                        (getattr(row, dated.key) if dated is not None else 0, row.id) for row in whole.rows
+                    ]
+                    assert order == sorted(order, reverse=not LISTS[name].ascending)
                     assert (whole.total, whole.more) == (len(ids), False)
                     limit = max(2, len(ids) // 5)
                     for number in range(1, 8):
@@ -426,7 +431,7 @@ class TestPages:
                         assert [row.id for row in page.rows] == ids[place]
                         assert (page.total, page.more) == (len(ids), place.stop < len(ids))
                         if ids[place] and page.more:
-                            after = ids[place][-1]
+                            after = page.cursor or ids[place][-1]
                             page = await LISTS[name].page(db, page=9, limit=limit, after=after, **where)
                             assert [row.id for row in page.rows] == ids[place.stop : place.stop + limit]
                             assert page.total == len(ids)
@@ -568,8 +573,9 @@ class TestPlans:
         for way, rows, plan in found:
             assert rows < MOST, (way, rows, plan)
             if sqlite and "words" not in names:
-                # Days leave rows in the order of the days, so that those are sorted.
-                assert "TEMP B-TREE" not in plan or names & each.ranges, (way, plan)
+                # Those of one client are few, and are sorted by their days.
+                few = names.intersection(each.ranges) and names & NARROW
+                assert "TEMP B-TREE" not in plan or few, (way, plan)
                 # A page is the beginning or the end of the table itself, with a filter that of an index.
                 scans = [line for line in plan.splitlines() if line.startswith("SCAN")]
                 assert all(not names or " INDEX ix_" in line for line in scans), (way, plan)

@@ -1,6 +1,7 @@
 """Searches find names and texts of every script, as people type them, on both databases alike."""
 
 import time
+from datetime import date
 from secrets import token_hex
 
 import pytest
@@ -206,7 +207,7 @@ class TestRank:
 
 class TestCursor:
     @pytest.mark.parametrize(
-        "after", ["x", "1.", ".5", "16.5", "-1", "1.2.3", "0", "1.0", "9" * 17, "１", " 1", "1e3", "1200\n"]
+        "after", ["x", "1.", ".5", "-1", "1.2.3", "0", "1.0", "9" * 17, "１", " 1", "1e3", "1200\n"]
     )
     def test_a_malformed_one_is_named(self, client: Api, after: str) -> None:
         for query in ({"q": "dns"}, {}):
@@ -214,10 +215,12 @@ class TestCursor:
             assert response.status_code == 400
             assert [each["pointer"] for each in response.json()["details"]] == ["/after"]
 
-    @pytest.mark.parametrize("after", ["1", "9999999999999999", "0.1", "15.9999999999999999"])
+    @pytest.mark.parametrize("after", ["1", "9999999999999999", "0.1", "16.5", "9999999.9999999999999999"])
     def test_any_other_is_a_place(self, client: Api, after: str) -> None:
         for query in ({"q": "dns"}, {"q": "release", "category": 5}, {"q": "!"}, {}):
             assert client.get("/knowledgebase", after=after, **query).status_code == 200
+        for query in ({"due_from": "2024-01-01"}, {"due_to": "9999-12-31", "status": "paid"}, {}):
+            assert client.get("/invoices", after=after, **query).status_code == 200
 
     def test_an_id_alone_is_the_place_of_its_article_and_loses_nothing_once_that_is_gone(
         self, admin: Api, client: Api
@@ -323,7 +326,10 @@ class TestFindingThings:
             admin.post(f"/invoices/{ids[1]}/pay")
             assert self.ids(admin, "/invoices", due_from=days[0], status="paid") == [ids[1]]
             link = client.get("/invoices", due_from=days[0], due_to=days[2], limit=1).headers["Link"]
-            assert f"due_from={days[0]}&due_to={days[2]}&limit=1&after={ids[2]}" in link
+            day = date(2045, 3, 3).toordinal()
+            assert f"due_from={days[0]}&due_to={days[2]}&limit=1&after={day}.{ids[2]}>" in link
+            # Its own id is a place, too.
+            assert self.ids(client, "/invoices", due_from=days[0], limit=1, after=ids[1]) == [ids[0]]
         finally:
             for id in ids:
                 admin.post(f"/invoices/{id}/pay")

@@ -15,6 +15,7 @@ INDEXES = [
     ("ix_clients_phone_key_id", "clients", ["phone_key", "id"]),
     ("ix_domains_domain_id", "domains", ["domain", "id"]),
     ("ix_invoices_due_date_id", "invoices", ["due_date", "id"]),
+    ("ix_invoices_status_due_date_id", "invoices", ["status", "due_date", "id"]),
     ("ix_services_domain_id", "services", ["domain", "id"]),
     ("ix_services_username_id", "services", ["username", "id"]),
 ]
