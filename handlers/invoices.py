@@ -88,7 +88,7 @@ async def get_invoice(id: int, user: Caller, db: Connection, now: datetime) -> A
 async def create_invoice(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> Answer:
     """Make an unpaid invoice over the exact sum of its lines."""
     items, due = body["items"], calendar_day(body["due_date"])
-    exact = amounts({f"/items/{nth}/amount": item["amount"] for nth, item in enumerate(items)})
+    exact = amounts((item["amount"] for item in items), lambda nth: f"/items/{nth}/amount")
     lines = [invoices.Line(item["description"], each) for item, each in zip(items, exact, strict=True)]
     made = await invoices.create(db, client_id=body["client_id"], due_date=due, lines=lines, now=now)
     await outbox.record(db, "invoice.created", _row(made[0], AdminDialect), now)
