@@ -283,7 +283,10 @@ class TestDeleteClient:
                 secret = admin.post(f"/clients/{id}/tokens", {}).json()["data"]["token"]
                 headers = {"Authorization": f"Bearer {secret}"}
                 begin = partial(
-                    httpx.post, f"{server.url}/tickets/{kept}/reply", json={"message": "Again"}, headers=headers
+                    httpx.post,
+                    f"{server.url}/tickets/{kept}/reply",
+                    json={"message": "Again"},
+                    headers=headers,
                 )
             with ThreadPoolExecutor(2) as pool:
                 kept_open = pool.submit(begin)
