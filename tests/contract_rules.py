@@ -547,9 +547,9 @@ def _members_written(document: contract.Document, noun: str) -> set[str]:
     """The members of all bodies that the operations on a noun take."""
     members: set[str] = set()
     for operation in contract.operations(document):
-        body = operation.spec.get("requestBody", {})
+        body = operation.spec.get("requestBody", {}).get("content", {}).get("application/json", {})
         for audience in operation.audiences if body and operation.spec["tags"] == [noun] else ():
-            schema = contract.branch(document, body["content"]["application/json"]["schema"], audience)
+            schema = contract.branch(document, body["schema"], audience)
             members |= set(contract.deref(document, schema).get("properties", {})) if schema else set()
     return members
 
