@@ -131,7 +131,7 @@ class Listing:
 
     ``narrow`` are filters that leave few rows, the narrowest first; the others then only sift those. ``slow``
     are filters that search for words. Where one of ``ranges`` is given, the first and the last day, the rows
-    are in the order of the day ``dated`` and then of the id, so that no row is read but those of the page.
+    are in the order of the day ``dated`` and then of the id, so that no other rows are read.
 
     Totals come from the first of ``tallied`` that has all filters that are given; where none has, the rows
     are counted.

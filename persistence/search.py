@@ -9,6 +9,7 @@ Rows are ranked by what they hold and by nothing else. The frequency of a word i
 others whenever one is written, and a page could not go on from where the last one ended.
 """
 
+import asyncio
 import re
 import unicodedata
 from collections import Counter
@@ -47,6 +48,12 @@ MIN_PREFIX = 2
 
 # PostgreSQL keeps no more than a mebibyte of one row's words, and some characters are folded to eighteen.
 MAX_FOLDED = 100_000
+
+PART = 4096
+"""How many characters are normalized at a time, so that no more are than are kept."""
+
+LONG = 25_000
+"""Texts of more characters are folded in a thread; it takes tens of milliseconds for the longest."""
 
 MAX_LETTERS = 64
 """How many letters of a word count. What is longer is seldom a word, and an index would keep it twice."""
@@ -94,15 +101,14 @@ def _fold_tables() -> tuple[list[str], list[str], str]:
     marks = []
     for code, each in enumerate(plain):
         category = unicodedata.category(each)
-        if (
-            category[0] == "M"
-            and category != "Me"
-            and not unicodedata.combining(each)
-            and each not in _DROPPED
-        ):
-            marks.append(each)
-        elif category[0] == "M" or category == "Cf" or each in _DROPPED:
+        if category[0] != "M" and category != "Cf" and each not in _DROPPED:
+            continue
+        is_accent = category in ("Me", "Cf") or unicodedata.combining(each) or each in _DROPPED
+        # A set of characters that has one of beyond the first plane is asked in a hundred times the time.
+        if is_accent or code > 0xFFFF:
             plain[code] = "" if each != _ZERO_WIDTH_NON_JOINER else " "
+        else:
+            marks.append(each)
     folded = plain[:]
     for first, last in _LATIN:
         for code in range(first, last + 1):
@@ -117,6 +123,7 @@ def _fold_tables() -> tuple[list[str], list[str], str]:
 _FOLDED, _WITHOUT_ACCENTS, _MARKS = _fold_tables()
 
 # No text can be read by them in two ways, so they take as long as the text is.
+_ASCII_WORD = re.compile(r"[a-z0-9]+(?:'[a-z0-9]*)*")
 _WORD = re.compile(rf"[^\W_]+(?:['{_MARKS}][^\W_]*)*")
 _PIECE = re.compile(rf"[{_UNSPACED}][{_UNSPACED}{_MARKS}]*|[^{_UNSPACED}]+")
 _UNIT = re.compile(rf"[^{_MARKS}][{_MARKS}]*")
@@ -128,15 +135,25 @@ def _fold(text: str) -> str:
         return text[:MAX_FOLDED].lower().replace("`", "'")
     # A run of accents goes first: to normalize it takes as long as the square of its length.
     plain = _VARIANTS.sub("", text).translate(_WITHOUT_ACCENTS)
-    plain = unicodedata.normalize("NFKD", plain)[: 2 * MAX_FOLDED]
-    folded = plain.casefold().translate(_FOLDED)[:MAX_FOLDED]
+    parts: list[str] = []
+    length = 0
+    for begin in range(0, len(plain), PART):
+        part = unicodedata.normalize("NFKD", plain[begin : begin + PART])
+        parts.append(part.casefold().translate(_FOLDED))
+        length += len(parts[-1])
+        if length >= MAX_FOLDED:
+            break
     # Hangul is composed again, so that a pair is two syllables.
-    return unicodedata.normalize("NFC", folded)
+    return unicodedata.normalize("NFC", "".join(parts)[:MAX_FOLDED])
 
 
 def _written(text: str) -> Iterator[str]:
     """Yield what a text has between blanks and signs, folded, with its apostrophes."""
-    for word in _WORD.findall(_fold(text)):
+    folded = _fold(text)
+    if folded.isascii():
+        yield from _ASCII_WORD.findall(folded)
+        return
+    for word in _WORD.findall(folded):
         if word.isascii():
             yield word
         else:
@@ -155,15 +172,16 @@ def terms(text: str) -> list[str]:
     A word with apostrophes is found as a whole and by each of its parts.
     """
     found: list[str] = []
+    add_one = found.append
     for word in _written(text):
         if "'" in word:
             found += [each[:MAX_LETTERS] for each in (word.replace("'", ""), *word.split("'")) if each]
-        elif _IS_UNSPACED(word):
+        elif not word.isascii() and _IS_UNSPACED(word):
             units = _units(word)
             # The last character begins no pair.
             found += [*_pairs(units), units[-1]]
         else:
-            found.append(word[:MAX_LETTERS])
+            add_one(word[:MAX_LETTERS])
     return found
 
 
@@ -299,7 +317,11 @@ class Index:
 
     async def add(self, db: Connection, id: int, *texts: str) -> None:
         """Keep the words of a row that had none."""
-        await db.run(self.insert, **self.row(id, *texts))
+        if sum(map(len, texts)) > LONG:
+            row = await asyncio.to_thread(self.row, id, *texts)
+        else:
+            row = self.row(id, *texts)
+        await db.run(self.insert, **row)
 
     async def put(self, db: Connection, id: int, *texts: str) -> None:
         """Keep the words of a row, instead of those that it had."""

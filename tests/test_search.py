@@ -274,8 +274,8 @@ class TestFindingThings:
         assert self.ids(admin, "/tickets", q=c, status="closed") == []
         for q in ("!", "'; DROP TABLE tickets; --"):
             assert self.ids(admin, "/tickets", q=q) == []
-        link = admin.get("/tickets", q="dns", limit=1).headers["Link"]
-        assert link.startswith("</api/v1/tickets?q=dns&limit=1&after=")
+        link = admin.get("/tickets", q="blank", limit=1).headers["Link"]
+        assert link.startswith("</api/v1/tickets?q=blank&limit=1&after=")
 
     def test_a_service_by_its_domain_in_any_spelling_and_by_its_user_name(self, admin: Api) -> None:
         assert 1 in self.ids(admin, "/services", domain="mysite.com")
@@ -328,8 +328,9 @@ class TestFindingThings:
             link = client.get("/invoices", due_from=days[0], due_to=days[2], limit=1).headers["Link"]
             day = date(2045, 3, 3).toordinal()
             assert f"due_from={days[0]}&due_to={days[2]}&limit=1&after={day}.{ids[2]}>" in link
-            # Its own id is a place, too.
-            assert self.ids(client, "/invoices", due_from=days[0], limit=1, after=ids[1]) == [ids[0]]
+            # The id of an invoice is its place, too.
+            after = client.get("/invoices", due_from=days[0], after=ids[1]).json()["data"]
+            assert [row["id"] for row in after] == [ids[0]]
         finally:
             for id in ids:
                 admin.post(f"/invoices/{id}/pay")
