@@ -203,7 +203,8 @@ CLIENTS = (
         title="openapi-generator, go",
         generate=_generated(
             "go",
-            "--package-name {audience} --additional-properties enumClassPrefix=true",
+            "--package-name {audience}",
+            "--additional-properties enumClassPrefix=true,useOneOfDiscriminatorLookup=true",
             folder="src/cloudarc/{audience}",
         ),
         compile=("env GO111MODULE=off GOFLAGS= GOPATH=$PWD:/usr/share/gocode go build -o story story.go",),
