@@ -108,6 +108,26 @@ def check_answer(response: httpx.Response, dialect: str | None) -> None:
         raise Breach(f"{operation.id} {response.status_code}: {media_type} is not listed")
     if request.method != "HEAD" and media_type == "application/json":
         _check_schema(response, content[media_type]["schema"], dialect)
+        if operation.id in ("list_events", "get_event") and response.status_code == 200:
+            _check_events(path, response.json())
+
+
+@cache
+def _event_data() -> dict[str, Any]:
+    """What the data of each event must be, by the webhook of its name."""
+    return {
+        each.path: contract.deref(
+            DOCUMENT, each.spec["requestBody"]["content"]["application/json"]["schema"]
+        )["properties"]["data"]
+        for each in contract.webhooks(DOCUMENT)
+    }
+
+
+def _check_events(path: str, body: Any) -> None:
+    """Raise Breach where the data of an event are not those of its webhook, which the schema leaves open."""
+    found = body["data"] if isinstance(body["data"], list) else [body["data"]]
+    for each in found:
+        _judge(_event_data()[each["event"]], each["data"], f"{path}: the data of {each['event']}")
 
 
 def _check_schema(response: httpx.Response, schema: Any, dialect: str | None) -> None:

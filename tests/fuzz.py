@@ -371,6 +371,78 @@ def _read_scenario(outcome: Outcome, recorder: dict[str, Any]) -> set[str]:
     return {check["name"] for found in recorder.get("checks", {}).values() for check in found}
 
 
+IF_MATCH = frozenset(
+    f"{operation.method.upper()} {operation.path}"
+    for operation in contract.operations(contract.bundle())
+    for each in operation.spec.get("parameters", [])
+    if contract.deref(contract.bundle(), each)["name"] == "If-Match"
+)
+
+
+@dataclass(frozen=True)
+class Stock:
+    """What the command of docs/fuzz-us.md did: its end, its words, its failures, and what it called."""
+
+    status: int
+    output: str
+    failures: frozenset[tuple[str, str, int]]
+    """Each a check, an operation, and the status of the answer."""
+    called: frozenset[str]
+    allowed: Mapping[str, str]
+    """The methods that an operation's path allows, by the answers to OPTIONS."""
+
+    @property
+    def unexpected(self) -> set[tuple[str, str, int]]:
+        """The failures beside those of a made-up ``If-Match``, which no tool can know to be stale."""
+        return {
+            (check, label, status)
+            for check, label, status in self.failures
+            if (check, status) != ("positive_data_acceptance", 412) or label not in IF_MATCH
+        }
+
+
+def stock(target: Target, audience: contract.Audience, *options: str, configured: bool = False) -> Stock:
+    """Run Schemathesis as a newcomer types it: in an empty folder, with nothing but the served settings."""
+    secret = {"client": target.client, "admin": target.admin}[audience]
+    left_out = [option for id in sorted(ALONE) for option in ("--exclude-operation-id", id)]
+    with tempfile.TemporaryDirectory(prefix="cloudarc-stock-") as name:
+        folder = Path(name)
+        if configured:
+            served = httpx.get(f"{target.url}/schemathesis.toml", timeout=30).raise_for_status()
+            (folder / "schemathesis.toml").write_bytes(served.content)
+        done = subprocess.run(
+            [
+                *(str(Path(sys.executable).with_name("schemathesis")), "run"),
+                *(f"{target.url}/openapi.json?audience={audience}", *options),
+                *("--header", f"Authorization: Bearer {secret}", *(left_out if audience == "admin" else [])),
+                *("--report-ndjson-path", str(folder / "events.ndjson")),
+            ],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+            text=True,
+            errors="replace",
+        )
+        failures, called, allowed = set(), set(), {}
+        for line in (folder / "events.ndjson").read_text().splitlines():
+            recorder = json.loads(line).get("ScenarioFinished", {}).get("recorder", {})
+            for key, interaction in recorder.get("interactions", {}).items():
+                case = recorder["cases"][key]["value"]
+                response = interaction.get("response") or {}
+                label = f"{case['method']} {case['path']}"
+                called.add(label)
+                if interaction["request"]["method"] == "OPTIONS" and "allow" in response.get("headers", {}):
+                    allowed[label] = ", ".join(response["headers"]["allow"])
+                failures |= {
+                    (each["name"], label, response.get("status_code", 0))
+                    for each in recorder.get("checks", {}).get(key, [])
+                    if each["status"] == "failure"
+                }
+    return Stock(done.returncode, done.stdout, frozenset(failures), frozenset(called), allowed)
+
+
 def gaps(outcomes: Sequence[Outcome]) -> list[str]:
     """What no run reached, as sentences."""
     result = []
@@ -513,6 +585,22 @@ def _run(
     return outcome
 
 
+def _run_stock(given: Target | None, audience: contract.Audience, *, configured: bool) -> list[str]:
+    """Fuzz as a newcomer does, print how it went, and tell what is wrong."""
+    name = f"{audience}, {'the served settings' if configured else 'no settings'}"
+    log = FOLDER / f"{audience}-stock-{'served' if configured else 'bare'}.log"
+    with nullcontext(given) if given else fresh_server(log, OFF) as target:
+        found = stock(target, audience, "--seed", str(SEEDS[0]), configured=configured)
+    print(f"{name}: {len(found.called)} operations {len(found.failures)} failures", flush=True)
+    wrong = [f"{name}: {' '.join(map(str, each))}" for each in sorted(found.unexpected)]
+    if configured and found.status:
+        wrong.append(f"{name}: Schemathesis ended with exit status {found.status}.")
+    if wrong:
+        log.with_suffix(".txt").write_text(found.output)
+        print(*wrong, findings(found.output), sep="\n")
+    return wrong
+
+
 def main() -> int:
     """Fuzz; the result is the exit status."""
     # Whoever ends this ends the server too.
@@ -532,10 +620,16 @@ def main() -> int:
     missed = gaps(outcomes)
     if given is None:
         outcomes += [_run(None, audience, SEEDS[0], limits=ON) for audience in contract.AUDIENCES]
+    wrong = [
+        each
+        for audience in contract.AUDIENCES
+        for configured in (False, True)
+        for each in _run_stock(given, audience, configured=configured)
+    ]
     print(
         *missed or ["Every operation was answered 2xx, every link followed, all ownership tried."], sep="\n"
     )
-    return 1 if missed or any(each.problems for each in outcomes) else 0
+    return 1 if missed or wrong or any(each.problems for each in outcomes) else 0
 
 
 if __name__ == "__main__":

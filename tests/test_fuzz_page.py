@@ -29,6 +29,8 @@ def test_its_commands_by_hand_run_and_find_nothing(tmp_path: Path) -> None:
             folder = tmp_path / str(nth)
             folder.mkdir()
             lines = block.replace("http://127.0.0.1:8080", running.url.removesuffix("/api/v1"))
+            # Schemathesis takes no filters that include and exclude by the same thing.
+            lines = lines.replace(" --exclude-operation-id update_settings", "")
             lines = lines.replace("schemathesis run", f"{Path(sys.executable).parent}/schemathesis run")
             done = subprocess.run(
                 ["sh", "-ec", lines.rstrip() + short], cwd=folder, capture_output=True, text=True, check=False
@@ -64,5 +66,6 @@ def test_what_it_says_of_the_configuration_is_so() -> None:
     assert served["phases"]["stateful"]["max-steps"]
     assert served["phases"]["stateful"]["inference"]["algorithms"] == []
     assert {"update_settings"} == fuzz.ALONE
+    assert ["--exclude-operation-id update_settings" in block for block in BY_HAND] == [False, True]
     for name in re.findall(r"`(tests/\S+)`", PAGE):
         assert (ROOT / name).exists(), name
