@@ -447,7 +447,7 @@ class TestIntegers:
 
 
 class TestAmounts:
-    TAKEN: ClassVar = (
+    TAKEN: ClassVar[tuple[Any, ...]] = (
         0,
         5,
         Decimal("0.01"),
@@ -458,7 +458,7 @@ class TestAmounts:
         "19.99",
         "99999999.99",
     )
-    REFUSED: ClassVar = (
+    REFUSED: ClassVar[tuple[Any, ...]] = (
         -1,
         Decimal("-0.01"),
         100_000_000,

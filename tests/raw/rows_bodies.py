@@ -163,6 +163,14 @@ BAD_DUES = [
     ECHO,
 ]
 
+BAD_INSTANTS = [
+    "2035-02-30T00:00:00Z",
+    "2035-01-31 00:00:00Z",
+    "2035-01-31T00:00:00",
+    "9999-12-31T23:59:59-01:00",
+    "",
+]
+
 REFUSED_MEDIA = [
     "text/plain",
     "text/json",
@@ -294,6 +302,16 @@ ROWS = [
             at=("body", "/due_date"),
         )
         for due in BAD_DUES
+    ],
+    *[
+        Row(
+            f"the instant {instant!r} is refused",
+            send("/clients/42/tokens", ADMIN, f'{{"expires_at":"{instant}"}}'),
+            400,
+            "admin",
+            at=("body", "/expires_at"),
+        )
+        for instant in BAD_INSTANTS
     ],
     *[
         Row(
