@@ -203,8 +203,7 @@ CLIENTS = (
         title="openapi-generator, go",
         generate=_generated(
             "go",
-            "--package-name {audience}",
-            "--additional-properties enumClassPrefix=true,useOneOfDiscriminatorLookup=true",
+            "--package-name {audience} --additional-properties enumClassPrefix=true",
             folder="src/cloudarc/{audience}",
         ),
         compile=("env GO111MODULE=off GOFLAGS= GOPATH=$PWD:/usr/share/gocode go build -o story story.go",),

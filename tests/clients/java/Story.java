@@ -187,7 +187,7 @@ class Story {
             check(event.getEvent() == InvoicePaidEventName.INVOICE_PAID, event);
             check(event.getData().getTotal().equals("29.99"), event);
             var page = new EventsApi(operator).listEvents(null, null, null, EventName.INVOICE_PAID);
-            check(!page.getData().get(0).getInvoicePaidEventRecord().getData().getTotal().isEmpty(), page);
+            check(page.getData().get(0).getData().get("total") instanceof String, page);
         });
     }
 }

@@ -135,9 +135,6 @@ step('webhook', function () use ($delivery, $operator) {
     $event = Admin\ObjectSerializer::deserialize(json_decode(file_get_contents($delivery)), Admin\Model\InvoicePaidEvent::class);
     check($event instanceof Admin\Model\InvoicePaidEvent && $event->valid());
     check($event->getEvent() === 'invoice.paid' && $event->getData()->getTotal() === '29.99');
-    // Without unions no model holds every event; the model of the one that was asked for holds it.
-    $request = (new Admin\Api\EventsApi(config: $operator))->listEventsRequest(type: Admin\Model\EventName::INVOICE_PAID);
-    $page = json_decode((string) (new GuzzleHttp\Client())->send($request)->getBody());
-    $record = Admin\ObjectSerializer::deserialize($page->data[0], Admin\Model\InvoicePaidEventRecord::class);
-    check($record->valid() && $record->getData()->getTotal() !== '', $page);
+    $page = (new Admin\Api\EventsApi(config: $operator))->listEvents(type: Admin\Model\EventName::INVOICE_PAID);
+    check(is_string($page->getData()[0]->getData()['total']), $page);
 });

@@ -117,8 +117,7 @@ def main() -> None:
         )
         assert event and (event.event, event.data.total) == ("invoice.paid", "29.99")
         page = admin.EventsApi(operator).list_events(type=admin.EventName.INVOICE_PAID)
-        record = page.data[0].actual_instance
-        assert isinstance(record, admin.InvoicePaidEventRecord) and record.data.total
+        assert page.data[0].event is admin.EventName.INVOICE_PAID and page.data[0].data["total"]
 
 
 main()
