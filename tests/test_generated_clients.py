@@ -182,6 +182,10 @@ class TestPage:
         assert 4 <= len(client.first_call.splitlines()) <= 7
         assert client.title in PAGE
 
+    def test_the_configuration_of_a_generator_is_that_which_is_used(self) -> None:
+        (config,) = generators.SOURCES.glob("*/*.config.cjs")
+        assert f"`{config.name}`" in PAGE and f"\n{config.read_text()}```" in PAGE
+
     def test_every_package_is_named(self) -> None:
         packages = {package for each in CLIENTS for _, package in each.needs}
         assert [package for package in sorted(packages) if f"`{package}`" not in PAGE] == []

@@ -20,7 +20,7 @@ SHAPELESS = re.compile(r"(?i)[^\n]*show_?openapi[^\n]*|ContractDocument: \{.*?\n
 DEFACED = re.compile(
     r"""(?ix)
     ^(number|value|variant|member|key|enum|n|e)?_*\d | (^|_)(number|value|variant|member)_?\d+$ | __\d+$
-    | ^_ | (^|_)(empty|star|asterisk|blank)(_string)?$ | colon | asterisk | ^field_
+    | ^_+$ | (^|_)(empty|star|asterisk|blank)(_string)?$ | colon | asterisk | ^field_
     """
 )
 # An operation without an operationId is called after its path.

@@ -85,8 +85,8 @@ RIGHT: dict[contract.Audience, tuple[Call, ...]] = {
         _call("POST", "/domains", 201, _domain("nano", "2035-01-31T01:00:00.123456789+01:00")),
         _call("GET", "/invoices?status=paid&limit=1", 200),
         _call("GET", f"/invoices/{NOWHERE}", 404),
-        _call("GET", "/invoices/1", 304, if_none_match="*"),
-        _call("GET", "/invoices/1", 401, authorization="Bearer nobody"),
+        _call("GET", "/invoices/1234", 304, if_none_match="*"),
+        _call("GET", "/invoices/1234", 401, authorization="Bearer nobody"),
     ),
 }
 # What is wrong; the status is that of the server, when it is asked without a proxy.
@@ -147,7 +147,7 @@ def _gateway(tool: str, document: Path, url: str) -> Iterator[str]:
         command = ["node", os.fspath(script), tool, str(document), f"http://{parts_of_url.netloc}"]
         process = subprocess.Popen(command, cwd=FOLDER, stdout=out, stderr=out, env=running.environment())
     try:
-        parts.until(lambda: "listening on" in log.read_text() or process.poll() is not None, 60, tool)
+        parts.until(lambda: "listening on" in log.read_text() or process.poll() is not None, 120, tool)
         if process.poll() is not None:
             raise Failure(f"{tool} does not start: {log.read_text()[:2000]}")
         port = log.read_text().split("listening on ")[1].split()[0]

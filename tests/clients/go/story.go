@@ -174,5 +174,7 @@ func main() {
 		var event admin.InvoicePaidEvent
 		check(json.Unmarshal(body, &event) == nil, string(body))
 		check(event.Event == "invoice.paid" && event.Data.Total == "29.99", event)
+		page, _, err := operator.EventsAPI.ListEvents(ctx).Type_(admin.EVENTNAME_INVOICE_PAID).Execute()
+		check(err == nil && page.Data[0].Data["total"] != nil, err)
 	})
 }

@@ -104,6 +104,9 @@ async function main(): Promise<void> {
   await step("webhook", async () => {
     const event = JSON.parse(readFileSync(given("DELIVERY"), "utf8")) as admin.InvoicePaidEvent;
     assert.deepEqual([event.event, event.data.total], ["invoice.paid", "29.99"]);
+    const page = (await admin.listEvents({ client: operator, query: { type: "invoice.paid" } })).data;
+    const record = page?.data[0];
+    assert(record?.event === "invoice.paid" && record.data.total);
   });
 }
 

@@ -1,6 +1,7 @@
 // The story of every client, with the clients that openapi-generator makes for Java's own HttpClient.
 import cloudarc.admin.api.DepartmentsApi;
 import cloudarc.admin.api.DomainsApi;
+import cloudarc.admin.api.EventsApi;
 import cloudarc.admin.api.InvoicesApi;
 import cloudarc.admin.api.WebhooksApi;
 import cloudarc.admin.model.AdminError;
@@ -8,6 +9,7 @@ import cloudarc.admin.model.AdminInvoiceResponse;
 import cloudarc.admin.model.AdminValidationError;
 import cloudarc.admin.model.DomainInput;
 import cloudarc.admin.model.ErrorCode;
+import cloudarc.admin.model.EventName;
 import cloudarc.admin.model.InvoiceInput;
 import cloudarc.admin.model.InvoiceLineInput;
 import cloudarc.admin.model.InvoicePaidEvent;
@@ -99,7 +101,7 @@ class Story {
         ApiClient api = new ApiClient();
         api.updateBaseUri(url);
         api.setRequestInterceptor(request -> request.header("Authorization", "Bearer " + token));
-        ClientServiceList services = new ServicesApi(api).listServices();
+        ClientServiceList services = new ServicesApi(api).listServices(null);
         services.getData().forEach(each -> System.out.println("# " + each.getProductName() + " " + each.getStatus()));
         // Until here.
         TicketsApi tickets = new TicketsApi(api);
@@ -113,7 +115,7 @@ class Story {
 
         step("authorise", () -> {
             check(new ProfileApi(api).getProfile(null).getId() == 42, "profile");
-            refused(() -> new ServicesApi(clientAt(url, "nobody")).listServices(), 401);
+            refused(() -> new ServicesApi(clientAt(url, "nobody")).listServices(null), 401);
         });
         step("list", () -> {
             check(services.getData().size() == 1, services);
@@ -184,6 +186,8 @@ class Story {
             var event = JSON.readValue(Path.of(System.getenv("CLOUDARC_DELIVERY")).toFile(), InvoicePaidEvent.class);
             check(event.getEvent() == InvoicePaidEventName.INVOICE_PAID, event);
             check(event.getData().getTotal().equals("29.99"), event);
+            var page = new EventsApi(operator).listEvents(null, null, null, EventName.INVOICE_PAID);
+            check(page.getData().get(0).getData().get("total") instanceof String, page);
         });
     }
 }

@@ -15,6 +15,7 @@ import cloudarc_client as client
 from cloudarc_admin import models as shapes
 from cloudarc_admin.api.departments import list_departments
 from cloudarc_admin.api.domains import create_domain
+from cloudarc_admin.api.events import list_events
 from cloudarc_admin.api.invoices import create_invoice, get_invoice, list_invoices
 from cloudarc_admin.api.webhooks import list_webhooks, recover_webhook
 from cloudarc_client.api.profile import get_profile
@@ -135,6 +136,9 @@ def main() -> None:
             json.loads(Path(os.environ["CLOUDARC_DELIVERY"]).read_bytes())
         )
         assert (event.event.value, event.data.total) == ("invoice.paid", "29.99")
+        page = list_events.sync(client=operator, type_=shapes.EventName.INVOICE_PAID)
+        assert isinstance(page, shapes.EventList)
+        assert page.data[0].event is shapes.EventName.INVOICE_PAID and page.data[0].data["total"]
 
 
 main()

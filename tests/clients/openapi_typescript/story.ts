@@ -104,6 +104,8 @@ async function main(): Promise<void> {
   await step("webhook", async () => {
     const event = JSON.parse(readFileSync(given("DELIVERY"), "utf8")) as InvoicePaid;
     assert.deepEqual([event.event, event.data.total], ["invoice.paid", "29.99"]);
+    const [record] = (await operator.GET("/events", { params: { query: { type: "invoice.paid" } } })).data?.data ?? [];
+    assert(record?.event === "invoice.paid" && record.data.total);
   });
 }
 

@@ -131,8 +131,10 @@ step('limited', function () use ($limited, $key) {
     $headers = array_change_key_case($error->getResponseHeaders());
     check((int) $headers['retry-after'][0] >= 1, $headers);
 });
-step('webhook', function () use ($delivery) {
+step('webhook', function () use ($delivery, $operator) {
     $event = Admin\ObjectSerializer::deserialize(json_decode(file_get_contents($delivery)), Admin\Model\InvoicePaidEvent::class);
     check($event instanceof Admin\Model\InvoicePaidEvent && $event->valid());
     check($event->getEvent() === 'invoice.paid' && $event->getData()->getTotal() === '29.99');
+    $page = (new Admin\Api\EventsApi(config: $operator))->listEvents(type: Admin\Model\EventName::INVOICE_PAID);
+    check(is_string($page->getData()[0]->getData()['total']), $page);
 });

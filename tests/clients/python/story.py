@@ -86,8 +86,8 @@ def main() -> None:
         assert recovery.data.webhook_id == id
     with step("unchanged"):
         headers = invoices.get_invoice_with_http_info(made.data.id).headers
-        assert headers
-        refused(lambda: invoices.get_invoice(made.data.id, if_none_match=headers["ETag"]), 304)
+        tag = {name.lower(): value for name, value in (headers or {}).items()}["etag"]
+        refused(lambda: invoices.get_invoice(made.data.id, if_none_match=tag), 304)
     with step("not_found"):
         told = refused(lambda: tickets.get_ticket(NOWHERE), 404).data
         assert isinstance(told, client.ErrorAnswer) and isinstance(told.actual_instance, client.ClientError)
@@ -116,6 +116,8 @@ def main() -> None:
             json.loads(Path(os.environ["CLOUDARC_DELIVERY"]).read_bytes())
         )
         assert event and (event.event, event.data.total) == ("invoice.paid", "29.99")
+        page = admin.EventsApi(operator).list_events(type=admin.EventName.INVOICE_PAID)
+        assert page.data[0].event is admin.EventName.INVOICE_PAID and page.data[0].data["total"]
 
 
 main()

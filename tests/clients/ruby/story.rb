@@ -112,4 +112,6 @@ end
 step("webhook") do
   event = Admin::InvoicePaidEvent.build_from_hash(JSON.parse(File.read(DELIVERY), symbolize_names: true))
   check(event.event == "invoice.paid" && event.data.total == "29.99", event)
+  record = Admin::EventsApi.new(operator).list_events(type: Admin::EventName::INVOICE_PAID).data.first
+  check(record.event == "invoice.paid" && record.data["total"], record)
 end

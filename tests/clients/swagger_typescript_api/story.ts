@@ -99,6 +99,8 @@ async function main(): Promise<void> {
   await step("webhook", async () => {
     const event = JSON.parse(readFileSync(given("DELIVERY"), "utf8")) as admin.InvoicePaidEvent;
     assert.deepEqual([event.event, event.data.total], ["invoice.paid", "29.99"]);
+    const [record] = (await operator.events.listEvents({ type: admin.EventName.INVOICE_PAID })).data.data;
+    assert(record?.event === admin.EventName.INVOICE_PAID && record.data.total);
   });
 }
 

@@ -103,6 +103,8 @@ async function main(): Promise<void> {
   await step("webhook", async () => {
     const event = admin.InvoicePaidEventFromJSON(JSON.parse(readFileSync(given("DELIVERY"), "utf8")));
     assert.deepEqual([event.event, event.data.total], ["invoice.paid", "29.99"]);
+    const [record] = (await new admin.EventsApi(operator).listEvents({ type: "invoice.paid" })).data;
+    assert(record?.event === "invoice.paid" && record.data.total);
   });
 }
 
