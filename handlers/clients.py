@@ -40,11 +40,13 @@ async def list_clients(
     limit: int = 20,
     after: int | None = None,
     email: str | None = None,
+    phone: str | None = None,
     q: str | None = None,
 ) -> Answer:
     """A page of clients."""
-    found = await clients.page(db, page=page, limit=limit, after=after, email=email, q=q)
-    return user.dialect.page(VIEWS, found, "/clients", email=email, q=q)
+    where = {"email": email, "phone": phone, "q": q}
+    found = await clients.page(db, page=page, limit=limit, after=after, **where)
+    return user.dialect.page(VIEWS, found, "/clients", **where)
 
 
 async def get_client(id: int, user: Caller, db: Connection) -> Answer:

@@ -1,12 +1,12 @@
 """The two ways of saying the same: CloudBill's for a client, ArcBilling's for an operator. Pure."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote_plus
 
 from persistence.errors import Conflict
 from persistence.listing import Page
@@ -171,24 +171,22 @@ MAX_NAMED = 5
 """How many members a refusal names."""
 
 
-def amounts(values: Mapping[str, str | int | float | Decimal]) -> list[Decimal]:
-    """Return amounts that the contract admitted, exact and with two decimals, by the paths of their members.
+def amounts(values: Iterable[str | int | float | Decimal], path: Callable[[int], str]) -> list[Decimal]:
+    """Return amounts that the contract admitted, exact and with two decimals; ``path`` names the nth.
 
     Raises Conflict where a number has more decimals: no schema can say that in a way that validators with
     binary floats agree on.
     """
-    exact = {path: Decimal(str(value)) for path, value in values.items()}
+    exact = [Decimal(str(value)).copy_abs() for value in values]
     # The contract admits eight digits before the point, so nothing but surplus decimals is ever cut off.
-    result = [abs(value.quantize(CENT)) for value in exact.values()]
-    wrong = [
-        path for (path, value), kept in zip(exact.items(), result, strict=True) if value.copy_abs() != kept
-    ]
-    if wrong:
+    kept = [value.quantize(CENT) for value in exact]
+    if kept != exact:
+        wrong = [path(nth) for nth, value in enumerate(exact) if value != kept[nth]]
         more = f" and {len(wrong) - MAX_NAMED} more" if len(wrong) > MAX_NAMED else ""
         raise Conflict(
             f"An amount has at most two decimals; round {', '.join(wrong[:MAX_NAMED])}{more} first."
         )
-    return result
+    return kept
 
 
 def calendar_day(text: str) -> date:
@@ -264,6 +262,11 @@ def _place(page: Page) -> Body:
 def _link(page: Page, path: str, filters: dict[str, Any]) -> dict[str, str]:
     if not page.more:
         return {}
-    given = {name: value for name, value in filters.items() if value is not None}
-    query = urlencode({**given, "after": page.rows[-1].id})
+    given = filters | {"after": page.cursor or page.rows[-1].id}
+    # Most values are numbers, and to quote one takes as long as to render a row.
+    query = "&".join(
+        f"{name}={quote_plus(value) if isinstance(value, str) else value}"
+        for name, value in given.items()
+        if value is not None
+    )
     return {"Link": f'<{BASE_PATH}{path}?{query}>; rel="next"'}

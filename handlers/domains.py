@@ -44,12 +44,13 @@ async def list_domains(
     db: Connection,
     client_id: int | None = None,
     status: str | None = None,
+    domain: str | None = None,
     page: int = 1,
     limit: int = 20,
     after: int | None = None,
 ) -> Answer:
     """All domains of the client, or a page of everyone's."""
-    where = {"client_id": client_id, "status": status} | user.ownership
+    where: dict[str, Any] = {"client_id": client_id, "status": status, "domain": domain} | user.ownership
     found = await domains.page(db, page=page, limit=user.dialect.whole(limit), after=after, **where)
     return user.dialect.complete(VIEWS, found, "/domains", **where)
 

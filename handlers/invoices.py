@@ -1,7 +1,7 @@
 """Invoices (CloudBill, "GET /api/v1/invoices"; ArcBilling, "Invoices")."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from handlers.caller import Caller
@@ -45,6 +45,10 @@ def _paid(row: Row) -> Body:
     return {"id": row.id, "client_id": row.client_id, "total": str(row.total), "currency": row.currency}
 
 
+def _day(text: str | None) -> date | None:
+    return calendar_day(text) if text else None
+
+
 VIEWS = Views(
     client=lambda row, lines: _item(row, lines, ClientDialect),
     client_row=lambda row: _row(row, ClientDialect),
@@ -59,15 +63,21 @@ async def list_invoices(
     now: datetime,
     page: int = 1,
     limit: int = 20,
-    after: int | None = None,
+    after: str | None = None,
     status: str | None = None,
     client_id: int | None = None,
+    invoice_number: str | None = None,
+    due_from: str | None = None,
+    due_to: str | None = None,
 ) -> Answer:
     """A page of a client's own, or of everyone's."""
-    where: dict[str, Any] = {"client_id": client_id, "status": status}
-    mine = where | user.ownership
-    found = await invoices.page(db, page=page, limit=limit, after=after, today=now.date(), **mine)
-    return user.dialect.page(VIEWS, found, "/invoices", **where)
+    mine: dict[str, Any] = {"client_id": client_id, "status": status} | user.ownership
+    mine |= {"due_from": _day(due_from), "due_to": _day(due_to)}
+    found = await invoices.page(
+        db, page=page, limit=limit, after=after, today=now.date(), number=invoice_number, **mine
+    )
+    where = {"client_id": client_id, "status": status, "invoice_number": invoice_number}
+    return user.dialect.page(VIEWS, found, "/invoices", **where, due_from=due_from, due_to=due_to)
 
 
 async def get_invoice(id: int, user: Caller, db: Connection, now: datetime) -> Answer:
@@ -78,7 +88,7 @@ async def get_invoice(id: int, user: Caller, db: Connection, now: datetime) -> A
 async def create_invoice(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> Answer:
     """Make an unpaid invoice over the exact sum of its lines."""
     items, due = body["items"], calendar_day(body["due_date"])
-    exact = amounts({f"/items/{nth}/amount": item["amount"] for nth, item in enumerate(items)})
+    exact = amounts((item["amount"] for item in items), lambda nth: f"/items/{nth}/amount")
     lines = [invoices.Line(item["description"], each) for item, each in zip(items, exact, strict=True)]
     made = await invoices.create(db, client_id=body["client_id"], due_date=due, lines=lines, now=now)
     await outbox.record(db, "invoice.created", _row(made[0], AdminDialect), now)

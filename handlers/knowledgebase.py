@@ -27,7 +27,7 @@ async def search_knowledgebase(
     category: int | None = None,
     page: int = 1,
     limit: int = 20,
-    after: int | None = None,
+    after: str | None = None,
 ) -> Answer:
     """A page of articles, the best match first."""
     found = await knowledgebase.page(db, q=q, category=category, page=page, limit=limit, after=after)

@@ -37,7 +37,7 @@ def _columns(body: dict[str, Any]) -> dict[str, Any]:
     values = dict(body)
     if "prices" in values:
         prices = values.pop("prices")
-        given = amounts({f"/prices/{cycle}": price for cycle, price in prices.items()})
+        given = amounts(prices.values(), lambda nth: f"/prices/{list(prices)[nth]}")
         values |= dict.fromkeys(CYCLES) | dict(zip(prices, given, strict=True))
     return values
 

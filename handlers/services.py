@@ -54,9 +54,12 @@ async def list_services(
     client_id: int | None = None,
     status: str | None = None,
     product_id: int | None = None,
+    domain: str | None = None,
+    username: str | None = None,
 ) -> Answer:
     """All of a client's own, or a page of everyone's."""
-    where = {"client_id": client_id, "status": status, "product_id": product_id}
+    where: dict[str, Any] = {"client_id": client_id, "status": status, "product_id": product_id}
+    where |= {"domain": domain, "username": username}
     mine = where | user.ownership
     found = await services.page(db, page=page, limit=user.dialect.whole(limit), after=after, **mine)
     return user.dialect.complete(VIEWS, found, "/services", **where)

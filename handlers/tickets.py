@@ -94,9 +94,12 @@ async def list_tickets(
     client_id: int | None = None,
     status: str | None = None,
     department_id: int | None = None,
+    ticket_number: str | None = None,
+    q: str | None = None,
 ) -> Answer:
     """All of a client's own, or a page of everyone's."""
-    where = {"client_id": client_id, "status": status, "department_id": department_id}
+    where: dict[str, Any] = {"client_id": client_id, "status": status, "department_id": department_id}
+    where |= {"ticket_number": ticket_number, "q": q}
     mine = where | user.ownership
     found = await tickets.page(db, page=page, limit=user.dialect.whole(limit), after=after, **mine)
     return user.dialect.complete(VIEWS, found, "/tickets", **where)

@@ -99,6 +99,7 @@ class Panel:
             Route("/admin/sign-out", self._inside("sign_out", self._sign_out), methods=["POST"]),
             Route("/admin", self._inside("home", self._home), methods=["GET"]),
             Route("/admin/", self._inside("home", self._home), methods=["GET"]),
+            Route("/admin/search", self._inside("search", self.desk.find), methods=["GET"]),
         ]
         # What is spelled out comes before what any number may stand for.
         for page in sorted(self.pages.by_id.values(), key=lambda each: each.url.count("{")):
@@ -162,7 +163,14 @@ class Panel:
         **values: Any,
     ) -> Response:
         """A page."""
-        place = {"status": status, "signed": signed, "path": request.url.path, "tag": "", "done": ""}
+        place = {
+            "status": status,
+            "signed": signed,
+            "path": request.url.path,
+            "tag": "",
+            "done": "",
+            "sought": "",
+        }
         text = self.templates.get_template(template).render(place | values)
         return HTMLResponse(text, status, headers)
 

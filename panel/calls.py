@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from urllib.parse import parse_qs
 
 from handlers.caller import Caller
 
@@ -48,6 +49,12 @@ class Result:
     def more(self) -> bool:
         """Whether another page follows."""
         return "Link" in self.headers
+
+    @property
+    def next_after(self) -> str | None:
+        """What the next page follows, None where there is none."""
+        target = self.headers.get("Link", "").partition(">")[0]
+        return parse_qs(target.partition("?")[2]).get("after", [None])[0]
 
 
 class Call(Protocol):

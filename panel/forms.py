@@ -60,9 +60,6 @@ LABELS = {
 
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(?:\.\d+)?)?")
 
-AMOUNT = re.compile(r"(0|[1-9][0-9]*)(?:\.([0-9]?))?")
-"""An amount as people type it, with fewer decimals than the contract's strings have."""
-
 
 def label(name: str) -> str:
     """What people call a member."""
@@ -362,8 +359,6 @@ def _value(kind: str, text: str) -> Any:
         return int(text)
     if kind == "yesno":
         return {"yes": True, "no": False}.get(text, text)
-    if kind == "money" and (match := AMOUNT.fullmatch(text)):
-        return f"{match[1]}.{match[2] or '':0<2}"
     if kind == "instant" and (match := INSTANT.fullmatch(text)):
         return f"{text}{'' if match[1] else ':00'}Z"
     return text

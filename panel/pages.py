@@ -5,12 +5,13 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
+from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from panel import forms, showing
+from panel import forms, lookups, showing
 from panel.calls import Call, Result, Visit
 from panel.forms import Field
 from panel.operations import CHOICES, RELATED, Page, Pages, possible
@@ -88,11 +89,48 @@ class Desk:
             rows=rows,
             filters=filters,
             filtered=filtered,
-            after=rows[-1]["id"] if result.ok and result.more else None,
+            after=result.next_after if result.ok else None,
             paged="after" in asked,
             message="" if result.ok else result.message,
             done=self._done(request),
         )
+
+    # --- Search ----------------------------------------------------------------------------------
+
+    async def find(self, request: Request, signed: Signed) -> Response:
+        """Lead straight to what a text names beyond doubt, or show all that it may mean."""
+        sought = request.query_params.get("q", "").strip()[: lookups.MOST_CHARACTERS]
+        id = lookups.ticket_id(sought)
+        if id and (await self._run("get_ticket", request, signed, path=[id])).ok:
+            return RedirectResponse(self.pages["get_ticket"].fill([id]), 303)
+        found: dict[str, Section] = {}
+        message = ""
+        for each in lookups.lookups(sought) if sought else ():
+            page = self.pages[each.operation]
+            result = await self._run(
+                each.operation, request, signed, query={**each.query, "limit": str(SOME)}
+            )
+            if not result.ok:
+                # What the API refuses to look for is not there. That a search took too long must be said.
+                message = message or (result.message if result.status != 400 else "")
+                continue
+            if each.sure and len(result.data) == 1:
+                return self._leave_for(page, result.data[0])
+            if result.data and page.id not in found:
+                query = f"?{urlencode(each.query)}"
+                found[page.id] = Section(page, result.data, (), query, result.more)
+        only = [(each.page, row) for each in found.values() for row in each.rows]
+        if len(only) == 1 and not message:
+            return self._leave_for(*only[0])
+        return self.render(
+            request, "search.html", signed=signed, sought=sought, found=[*found.values()], message=message
+        )
+
+    def _leave_for(self, page: Page, row: Mapping[str, Any]) -> Response:
+        """Lead to the page of a row of a list."""
+        item = self.pages.find("item", page.path + "/{id}")
+        assert item is not None
+        return RedirectResponse(item.fill([str(row["id"])]), 303)
 
     # --- Items -----------------------------------------------------------------------------------
 

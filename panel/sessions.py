@@ -13,6 +13,7 @@ from starlette.responses import Response
 from handlers.caller import Caller
 from persistence import credentials, operators, passwords
 from persistence.database import Database, Row
+from persistence.identity import operator_name
 from persistence.sealing import Box, Unsealable
 
 COOKIE = "__Host-cloudarc"
@@ -85,7 +86,7 @@ class Sessions:
         Raises TooEarly, TooManySignIns, Unavailable.
         """
         # PostgreSQL keeps no text with a NUL, and no operator's name has one.
-        name = name[: operators.MAX_NAME].replace("\0", "\ufffd")
+        name = operator_name(name[: 2 * operators.MAX_NAME])[: operators.MAX_NAME].replace("\0", "\ufffd")
         async with self.database.reading() as db:
             operator = await operators.find(db, name)
         if operator is None or operator.password_hash in self.dead:

@@ -50,7 +50,7 @@ LIST = Listing(
         )
     ),
     TABLE.c.id,
-    narrow="resource",
+    narrow=["resource"],
     tallied=[
         Tallied(
             "activity",

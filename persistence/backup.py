@@ -60,7 +60,7 @@ def _tables() -> list[TableClause]:
     """All that is copied, parents before children; the words of the searches come last."""
     left_out = {Tally.__tablename__, Session.__tablename__}
     nouns = [each for each in _nouns() if each.name not in left_out]
-    return [*nouns, search.ARTICLES.table, search.CLIENTS.table]
+    return [*nouns, *[each.table for each in search.INDEXES]]
 
 
 def _key(table: TableClause) -> list[Any]:

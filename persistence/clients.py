@@ -1,5 +1,6 @@
 """Client accounts: the people and companies whom services, invoices and tickets belong to."""
 
+import unicodedata
 from collections.abc import Collection
 from datetime import datetime
 from typing import Any
@@ -21,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import database as shared
-from persistence import search
+from persistence import identity, search
 from persistence.database import Base, Connection, Instant, Key, Row, expect, inserting, one_by_id, versioned
 from persistence.errors import Conflict, Duplicate
 from persistence.listing import Listing, Page, Tallied
@@ -36,16 +37,26 @@ class Client(Base):
             sqlite_where=text("deleted_at IS NULL"),
             postgresql_where=text("deleted_at IS NULL"),
         ),
+        # Almost none; ``doctor`` looks for them.
+        Index(
+            "ix_clients_without_key",
+            "id",
+            sqlite_where=text("deleted_at IS NULL AND email_key IS NULL"),
+            postgresql_where=text("deleted_at IS NULL AND email_key IS NULL"),
+        ),
+        Index("ix_clients_phone_key_id", "phone_key", "id"),
     )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     first_name: Mapped[str] = mapped_column(String(100))
     last_name: Mapped[str] = mapped_column(String(100))
     email: Mapped[str] = mapped_column(String(254))
-    # Case-folded, so that two spellings of one address collide; None once the client is deleted.
+    # What all spellings of the address have in common (``identity.email_key``). None once the client is
+    # deleted, and where a client of an older version has no address, or that of another client.
     email_key: Mapped[str | None] = mapped_column(String(1000), unique=True)
     password_hash: Mapped[str] = mapped_column(String(200))
     phone: Mapped[str] = mapped_column(String(50))
+    phone_key: Mapped[str] = mapped_column(String(8), server_default="")
     company: Mapped[str] = mapped_column(String(200))
     address1: Mapped[str] = mapped_column(String(200))
     city: Mapped[str] = mapped_column(String(100))
@@ -64,6 +75,8 @@ TABLE = Client.__table__
 _SERVICES = table("services", column("client_id"), column("status"))
 _INVOICES = table("invoices", column("client_id"), column("status"))
 _TOKENS = table("tokens", column("client_id", BigInteger), column("revoked_at", Instant))
+_DOMAINS = table("domains", column("client_id"), column("status"))
+_TICKETS = table("tickets", column("client_id"), column("status"))
 
 THERE = TABLE.c.deleted_at.is_(None)
 
@@ -80,11 +93,12 @@ HOLD_ALONE = one_by_id(select(TABLE.c.version), TABLE.c.id).where(THERE).with_fo
 LIST = Listing(
     select(TABLE),
     TABLE.c.id,
-    narrow="email_key",
+    narrow=["email_key", "phone_key", "words"],
     slow=["words"],
     tallied=[Tallied("clients", there=true())],
     there=THERE,
     email_key=TABLE.c.email_key == bindparam("email_key"),
+    phone_key=TABLE.c.phone_key == bindparam("phone_key"),
     words=TABLE.c.id.in_(search.CLIENTS.ids),
 )
 
@@ -95,6 +109,7 @@ COLUMNS = (
     "email_key",
     "password_hash",
     "phone",
+    "phone_key",
     "company",
     "address1",
     "city",
@@ -117,7 +132,21 @@ BUSY = select(
     exists()
     .where(_INVOICES.c.client_id == bindparam("id", type_=BigInteger), _INVOICES.c.status == "unpaid")
     .label("invoices"),
+    exists()
+    .where(_DOMAINS.c.client_id == bindparam("id", type_=BigInteger), _DOMAINS.c.status == "active")
+    .label("domains"),
+    exists()
+    .where(_TICKETS.c.client_id == bindparam("id", type_=BigInteger), _TICKETS.c.status != "closed")
+    .label("tickets"),
 )
+
+KEEPS = {
+    "services": "active or suspended services (terminate them)",
+    "invoices": "unpaid invoices (they must be paid)",
+    "domains": "active domains (cancel or delete them)",
+    "tickets": "tickets that are not closed (close them)",
+}
+"""What keeps a client from being deleted, and what to do about it."""
 
 DELETE = (
     update(Client)
@@ -133,23 +162,53 @@ REVOKE_TOKENS = (
 
 TAKEN = "Another client has this email address."
 
+WITHOUT_KEY = (
+    select(TABLE.c.id, TABLE.c.email)
+    .where(THERE, TABLE.c.email_key.is_(None))
+    .order_by(TABLE.c.id)
+    .limit(bindparam("limit", type_=BigInteger))
+)
 
-def folded(email: str) -> str:
-    """What two spellings of one email address have in common."""
-    return email.casefold()
+BY_KEY = select(TABLE.c.id).where(TABLE.c.email_key == bindparam("email_key"))
+
+
+def _key(email: str) -> str:
+    """Return what identifies an address. Raises Conflict where a rule of addresses excludes it."""
+    key = identity.email_key(email)
+    if key is None:
+        raise Conflict(
+            "The email field is not an email address that can exist; check its domain and characters."
+        )
+    return key
+
+
+def phone_key(phone: str) -> str:
+    """Return the last digits of a phone number, which are the same with and without its country's code."""
+    return "".join(str(unicodedata.digit(each)) for each in phone if each.isdigit())[-8:]
+
+
+def _keys(values: dict[str, Any]) -> dict[str, str]:
+    """The columns that follow from the columns of a client."""
+    email = {"email_key": _key(values["email"])} if "email" in values else {}
+    return email | ({"phone_key": phone_key(values["phone"])} if "phone" in values else {})
 
 
 def _texts(client: Row) -> str:
     return f"{client.first_name} {client.last_name} {client.company} {client.email}"
 
 
-async def page(db: Connection, *, email: str | None, q: str | None, **where: Any) -> Page:
-    """A page of clients, newest first; filters ``email``, and ``q``, words of their names."""
+async def page(
+    db: Connection, *, email: str | None, q: str | None, phone: str | None = None, **where: Any
+) -> Page:
+    """A page of clients, newest first; filters ``email``, ``phone``, and ``q``, words of their names."""
     words = search.wanted(q) if q and q.strip() else None
-    if words == []:
+    digits = phone_key(phone) if phone and phone.strip() else None
+    if words == [] or digits == "":
         return Page([], 1, where["limit"], 0, False)
-    key = folded(email) if email else None
-    return await LIST.page(db, there=True, email_key=key, words=words, **where)
+    key = identity.email_key(email) if email else None
+    if email and key is None:
+        return Page([], 1, where["limit"], 0, False)
+    return await LIST.page(db, there=True, email_key=key, phone_key=digits, words=words, **where)
 
 
 async def get(db: Connection, id: int) -> Row:
@@ -163,14 +222,13 @@ async def hold(db: Connection, id: int) -> None:
 
 
 async def create(db: Connection, values: dict[str, Any], now: datetime) -> Row:
-    """Register a client; ``values`` are columns. Raises Conflict where its email is taken."""
-    given = dict.fromkeys(COLUMNS, "") | values
-    given |= {"email_key": folded(values["email"]), "status": "active", "created_at": now}
+    """Register a client; ``values`` are columns. Raises Conflict where its email is taken, or is none."""
+    given = dict.fromkeys(COLUMNS, "") | values | _keys(values) | {"status": "active", "created_at": now}
     try:
         client = await shared.exists(db, INSERT, "client", **given)
     except Duplicate:
         raise Conflict(TAKEN) from None
-    await search.CLIENTS.put(db, client.id, _texts(client))
+    await search.CLIENTS.add(db, client.id, _texts(client))
     return client
 
 
@@ -182,12 +240,12 @@ async def change(
     Raises NotFound, PreconditionFailed, Conflict.
     """
     await hold(db, id)
-    email = {"email_key": folded(values["email"])} if "email" in values else {}
     try:
-        client = await shared.change(db, Client, "client", id, values | email, versions)
+        client = await shared.change(db, Client, "client", id, values | _keys(values), versions)
     except Duplicate:
         raise Conflict(TAKEN) from None
-    await search.CLIENTS.put(db, id, _texts(client))
+    if not db.unchanged:
+        await search.CLIENTS.put(db, id, _texts(client))
     return client
 
 
@@ -199,10 +257,9 @@ async def delete(db: Connection, id: int, now: datetime, versions: Collection[in
     expect(await shared.exists(db, HOLD_ALONE, "client", id=id), "client", versions)
     # Looked at after the client is held, so that nothing can be made for it meanwhile.
     busy = await shared.exists(db, BUSY, "client", id=id)
-    if busy.services:
-        raise Conflict("The client has active or suspended services; terminate them first.")
-    if busy.invoices:
-        raise Conflict("The client has unpaid invoices; they must be paid first.")
+    kept = [text for name, text in KEEPS.items() if getattr(busy, name)]
+    if kept:
+        raise Conflict(f"The client cannot be deleted while it has {', '.join(kept)}.")
     await db.run(DELETE, key=id, now=now)
     await db.run(REVOKE_TOKENS, key=id, now=now)
     await db.run(search.CLIENTS.delete, id=id)

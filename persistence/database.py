@@ -33,6 +33,7 @@ from sqlalchemy import (
     case,
     delete,
     insert,
+    or_,
     select,
     update,
 )
@@ -164,6 +165,9 @@ class Prepared:
 class Connection(ABC):
     """What a handler and a function of persistence see of the database."""
 
+    unchanged = False
+    """Whether the row that the transaction was to change was found as it should become."""
+
     @abstractmethod
     async def all(self, statement: ClauseElement, **params: Any) -> list[Row]:
         """All rows. Raises Unavailable."""
@@ -273,7 +277,8 @@ def changing(table: type[Base], versioned: bool) -> Update:
     """``UPDATE`` of the row whose id is ``key``; answers the row.
 
     A column gets the value ``new_…`` where ``sets_…`` is true, so that one statement does for every choice of
-    columns. A row with a version gets the next one. ``versioned`` adds the condition of ``_expected``.
+    columns. A row with a version gets the next one. A row that has all the values already is left as it is,
+    and not answered. ``versioned`` adds the condition of ``_expected``.
     """
     columns = table.__table__.c
     values: dict[str, Any] = {
@@ -284,10 +289,11 @@ def changing(table: type[Base], versioned: bool) -> Update:
         for each in columns
         if each.name not in ("id", "version")
     }
+    differs = [columns[name].is_distinct_from(value) for name, value in values.items()]
     if "version" in columns:
         values["version"] = columns.version + 1
     conditions = [columns.id == bindparam("key", type_=BigInteger), *_expected(columns, versioned)]
-    return update(table).values(values).where(*conditions).returning(*columns)
+    return update(table).values(values).where(*conditions, or_(*differs)).returning(*columns)
 
 
 async def change(
@@ -299,15 +305,18 @@ async def change(
     versions: Collection[int] | None = None,
 ) -> Row:
     """Set the named columns of a row, if it is in one of ``versions``, None being any; answers the row
-    as it is then. Raises NotFound, PreconditionFailed.
+    as it is then. Sets ``db.unchanged`` where the row has all the values already, and writes nothing.
+
+    Raises NotFound, PreconditionFailed.
     """
     new = {f"new_{name}": value for name, value in values.items()}
     sets = {f"sets_{name}": True for name in values}
     statement = changing(table, versions is not None)
     row = await db.one(statement, key=id, **new, **sets, **_named(versions))
     if row is None:
-        await exists(db, existing(table), noun, id=id)
-        raise PreconditionFailed.of(noun)
+        row = await exists(db, existing(table), noun, id=id)
+        expect(row, noun, versions)
+        db.unchanged = True
     return row
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from sqlalchemy import func, insert, select, text
 
-from persistence import credentials, search
+from persistence import credentials, identity, search
 from persistence.announcements import Announcement
 from persistence.api_keys import ApiKey
-from persistence.clients import Client
+from persistence.clients import Client, phone_key
 from persistence.database import Base, Connection, Database
 from persistence.deliveries import Attempt, Delivery
 from persistence.departments import Department
@@ -43,6 +43,8 @@ OPERATOR_HASH = (
 )
 
 CLIENTS = 240
+SPARE_CLIENT = 6
+"""The contract's example deletes it, so it has no active domain either."""
 START = datetime(2024, 1, 1, 10, tzinfo=UTC)
 FAR = date(2035, 1, 31)
 
@@ -156,7 +158,9 @@ def words(tables: dict[type[Base], Rows]) -> list[tuple[search.Index, Rows]]:
         for row in tables[Client]
     ]
     articles = [search.ARTICLES.row(row["id"], row["title"], row["content"]) for row in tables[Article]]
-    return [(search.CLIENTS, clients), (search.ARTICLES, articles)]
+    tickets = [search.TICKETS.row(row["id"], f"{row['subject']} {row['message']}") for row in tables[Ticket]]
+    replies = [search.REPLIES.row(row["id"], row["message"]) for row in tables[TicketReply]]
+    return list(zip(search.INDEXES, (articles, clients, tickets, replies), strict=True))
 
 
 def _products() -> Rows:
@@ -243,7 +247,8 @@ def _clients(random: Random) -> Iterator[dict[str, Any]]:
                 postcode="62701",
                 country="US",
             )
-        row["email_key"] = str(row["email"]).casefold()
+        row["email_key"] = identity.email_key(str(row["email"]))
+        row["phone_key"] = phone_key(str(row["phone"]))
         yield row
 
 
@@ -360,7 +365,7 @@ def _tickets(random: Random) -> tuple[Rows, Rows]:
 
 def _domains(random: Random) -> Iterator[dict[str, Any]]:
     owners = [42, 42, 43, 43] + [random.choice(range(1, CLIENTS)) for _ in range(146)]
-    for id, owner in enumerate(owners, 1):
+    for id, owner in enumerate([each + (each == SPARE_CLIENT) for each in owners], 1):
         registered = START + timedelta(days=id % 300)
         status = "active" if id <= 4 else random.choice(["active"] * 6 + ["pending", "expired", "cancelled"])
         yield {

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, bindparam, select
+from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, String, bindparam, false, select, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import clients
@@ -17,18 +17,33 @@ from persistence.database import (
     change,
     existing,
     exists,
+    expect,
     inserting,
     remove,
     versioned,
 )
+from persistence.errors import Conflict, Duplicate, NotFound
+from persistence.identity import hostname, require_hostname
 from persistence.listing import TALLY, Listing, Page, Tallied
+
+LIVE = "status <> 'cancelled' AND NOT clashes"
 
 
 class Domain(Base):
     __tablename__ = "domains"
     __table_args__ = (
         Index("ix_domains_client_id_id", "client_id", "id"),
+        Index("ix_domains_domain_id", "domain", "id"),
         Index("ix_domains_status_id", "status", "id"),
+        # One record of a name that is not cancelled.
+        Index(
+            "uq_domains_domain",
+            "domain",
+            unique=True,
+            sqlite_where=text(LIVE),
+            postgresql_where=text(LIVE),
+        ),
+        Index("ix_domains_clashes", "id", sqlite_where=text("clashes"), postgresql_where=text("clashes")),
     )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
@@ -37,6 +52,8 @@ class Domain(Base):
     status: Mapped[str] = mapped_column(String(20))
     registered_at: Mapped[datetime] = mapped_column(Instant)
     expires_at: Mapped[datetime] = mapped_column(Instant)
+    # Of an older version, which let one name be there twice. Such a row is left out of the unique index.
+    clashes: Mapped[bool] = mapped_column(Boolean, server_default=false())
     version: Mapped[int] = versioned()
 
 
@@ -45,29 +62,61 @@ TABLE = Domain.__table__
 LIST = Listing(
     select(TABLE),
     TABLE.c.id,
-    narrow="client_id",
+    narrow=["domain", "client_id"],
     tallied=[Tallied("domains", status=TALLY.c.word == bindparam("status"))],
     client_id=TABLE.c.client_id == bindparam("client_id", type_=BigInteger),
+    domain=TABLE.c.domain == bindparam("domain"),
     status=TABLE.c.status == bindparam("status"),
 )
+
+GET = existing(Domain)
+
+# Held, so that the dates are those of the change.
+HOLD = GET.with_for_update()
+
+CLASHING = (
+    select(TABLE.c.id, TABLE.c.domain)
+    .where(TABLE.c.clashes, TABLE.c.status != "cancelled")
+    .order_by(TABLE.c.id)
+    .limit(bindparam("limit", type_=BigInteger))
+)
+
+TAKEN = "Another record of this domain is not cancelled; change that one, or cancel it first."
 
 INSERT = inserting(Domain, "client_id", "domain", "status", "registered_at", "expires_at")
 
 
-async def page(db: Connection, **where: Any) -> Page:
-    """A page of domains, newest first; filters ``client_id``, ``status``."""
-    return await LIST.page(db, **where)
+async def page(db: Connection, *, domain: str | None = None, **where: Any) -> Page:
+    """A page of domains, newest first; filters ``client_id``, ``status``, and ``domain`` in any spelling."""
+    if domain is not None and (domain := hostname(domain)) is None:
+        return Page([], 1, where["limit"], 0, False)
+    return await LIST.page(db, domain=domain, **where)
 
 
 async def get(db: Connection, id: int) -> Row:
     """The domain. Raises NotFound."""
-    return await exists(db, existing(Domain), "domain", id=id)
+    return await exists(db, GET, "domain", id=id)
 
 
 async def create(db: Connection, values: dict[str, Any]) -> Row:
-    """Add a domain; ``values`` are columns. Raises NotFound where its client does not exist."""
+    """Add a domain; ``values`` are columns.
+
+    Raises NotFound where its client does not exist, Conflict where its name is taken, or its dates are wrong.
+    """
+    values = values | {"domain": require_hostname("domain", values["domain"])}
+    _require_order(values["registered_at"], values["expires_at"])
     await clients.hold(db, values["client_id"])
-    return await exists(db, INSERT, "domain", **values)
+    try:
+        return await exists(db, INSERT, "domain", **values)
+    except Duplicate:
+        raise Conflict(TAKEN) from None
+
+
+def _require_order(registered_at: datetime, expires_at: datetime) -> None:
+    if expires_at < registered_at:
+        raise Conflict(
+            "The expires_at field is before registered_at; a domain expires after it is registered."
+        )
 
 
 async def update(
@@ -75,9 +124,34 @@ async def update(
 ) -> Row:
     """Set the named columns of a domain, if it is in one of ``versions``.
 
-    Raises NotFound, PreconditionFailed.
+    Raises NotFound, PreconditionFailed, Conflict.
     """
-    return await change(db, Domain, "domain", id, values, versions)
+    domain = await exists(db, HOLD, "domain", id=id)
+    expect(domain, "domain", versions)
+    new = dict(values)
+    if "domain" in new:
+        new["domain"] = require_hostname("domain", new["domain"])
+    if new.keys() & {"registered_at", "expires_at"}:
+        _require_order(
+            new.get("registered_at", domain.registered_at), new.get("expires_at", domain.expires_at)
+        )
+    if new.keys() & {"domain", "status"}:
+        # From now on it is held to be the only one.
+        new["clashes"] = False
+    if new.get("status") == "active":
+        await _hold_client(db, domain.client_id)
+    try:
+        return await change(db, Domain, "domain", id, new)
+    except Duplicate:
+        raise Conflict(TAKEN) from None
+
+
+async def _hold_client(db: Connection, client_id: int) -> None:
+    """Keep the client of a domain that becomes active. Raises Conflict where it is deleted."""
+    try:
+        await clients.hold(db, client_id)
+    except NotFound:
+        raise Conflict("The client of the domain is deleted, so the domain cannot be active.") from None
 
 
 async def delete(db: Connection, id: int, versions: Collection[int] | None = None) -> None:

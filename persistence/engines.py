@@ -218,7 +218,7 @@ def _sqlite_failure(error: BaseException) -> BaseException:
     if not isinstance(error, sqlite3.Error):
         return error
     if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_CONSTRAINT_UNIQUE:
-        return Duplicate()
+        return Duplicate(str(error))
     # The low byte of a code is its kind.
     kind = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -576,7 +576,7 @@ PASSING = {"40P01", "40001", "57P01", "57P02", "57P03", "57014", "53100", "53200
 
 def _postgresql_failure(error: Exception) -> Exception:
     if isinstance(error, asyncpg.UniqueViolationError):
-        return Duplicate()
+        return Duplicate(error.constraint_name or "")
     if isinstance(error, asyncpg.PostgresError):
         code = error.sqlstate or ""
         if code == LOCK_NOT_AVAILABLE:

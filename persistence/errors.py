@@ -39,10 +39,14 @@ class Conflict(Refusal):
 
 
 class Duplicate(Conflict):
-    """A unique column has the value already; who knows what that means says it better."""
+    """A unique column has the value already; who knows what that means says it better.
 
-    def __init__(self) -> None:
+    ``what`` is the database's own name for the rule, which has the names of the columns in it.
+    """
+
+    def __init__(self, what: str = "") -> None:
         super().__init__("This exists already.")
+        self.what = what
 
 
 class StillRunning(Conflict):

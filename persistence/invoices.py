@@ -17,6 +17,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    true,
     update,
 )
 from sqlalchemy.orm import Mapped, mapped_column
@@ -41,8 +42,10 @@ class Invoice(Base):
     __tablename__ = "invoices"
     __table_args__ = (
         Index("ix_invoices_client_id_id", "client_id", "id"),
+        Index("ix_invoices_due_date_id", "due_date", "id"),
         # The day is not what it is ordered by: those that are due are told apart without their rows.
         Index("ix_invoices_status_id_due_date", "status", "id", "due_date"),
+        Index("ix_invoices_status_due_date_id", "status", "due_date", "id"),
     )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
@@ -109,18 +112,27 @@ GET_LINES = (
 LIST = Listing(
     _SELECT,
     TABLE.c.id,
-    narrow="client_id",
+    narrow=["number", "client_id"],
+    ranges=("due_from", "due_to"),
+    dated=TABLE.c.due_date,
     tallied=[
         Tallied("invoices", paid=TALLY.c.word == "paid"),
         Tallied(
-            "due",
-            unpaid=TALLY.c.day >= bindparam("today", type_=Date),
-            overdue=TALLY.c.day < bindparam("today", type_=Date),
+            "due_dates",
+            paid=TALLY.c.word == "paid",
+            unpaid=and_(TALLY.c.word == "unpaid", TALLY.c.day >= bindparam("today", type_=Date)),
+            overdue=and_(TALLY.c.word == "unpaid", TALLY.c.day < bindparam("today", type_=Date)),
+            due_from=TALLY.c.day >= bindparam("due_from", type_=Date),
+            due_to=TALLY.c.day <= bindparam("due_to", type_=Date),
         ),
     ],
+    number=TABLE.c.id == bindparam("number", type_=BigInteger),
     client_id=TABLE.c.client_id == bindparam("client_id", type_=BigInteger),
-    unpaid=and_(TABLE.c.status == "unpaid", TABLE.c.due_date >= bindparam("today", type_=Date)),
-    overdue=_LATE,
+    due_from=TABLE.c.due_date >= bindparam("due_from", type_=Date),
+    due_to=TABLE.c.due_date <= bindparam("due_to", type_=Date),
+    # In the order of the ids, so that no index of the days is looked for.
+    unpaid=and_(TABLE.c.status == "unpaid", (TABLE.c.due_date >= bindparam("today", type_=Date)).is_(true())),
+    overdue=and_(TABLE.c.status == "unpaid", (TABLE.c.due_date < bindparam("today", type_=Date)).is_(true())),
     paid=TABLE.c.status == "paid",
 )
 
@@ -167,10 +179,22 @@ def number(id: int) -> str:
     return f"INV-{id:06d}"
 
 
-async def page(db: Connection, *, status: str | None, today: date, **where: Any) -> Page:
-    """A page of invoices, newest first; filters ``client_id`` and ``status``, overdue as of ``today``."""
+def id_of(number: str) -> int:
+    """The id that a number on an invoice is made of, in capital letters or not."""
+    return int(number.upper().removeprefix("INV-"))
+
+
+async def page(
+    db: Connection, *, status: str | None, today: date, number: str | None = None, **where: Any
+) -> Page:
+    """A page of invoices, newest first; filters ``client_id``, ``number``, ``status``, overdue as of
+    ``today``.
+
+    With ``due_from`` or ``due_to``, which are included, what is due last comes first.
+    """
     state = {status: True} if status else {}
-    return await LIST.page(db, today=today, **state, **where)
+    id = id_of(number) if number else None
+    return await LIST.page(db, today=today, number=id, **state, **where)
 
 
 async def get(db: Connection, id: int, owner: int | None, today: date) -> tuple[Row, list[Row]]:

@@ -31,7 +31,7 @@ from persistence.database import (
     remove,
     versioned,
 )
-from persistence.listing import TALLY, Listing, Page, Tallied
+from persistence.listing import TALLY, Listing, Page, Tallied, cursor, read_cursor
 
 
 class Article(Base):
@@ -90,13 +90,15 @@ def _page(filtered: bool, after: bool) -> Select[Any]:
     ids = ids.limit(bindparam("limit", type_=BigInteger))
     if after:
         last = bindparam("after", type_=BigInteger)
-        rank = select(found.c.rank).where(found.c.id == last).scalar_subquery()
+        # An id alone stands for the place of its article; one that is not found, for the beginning.
+        own = select(found.c.rank).where(found.c.id == last).scalar_subquery()
+        rank = func.coalesce(bindparam("after_rank", type_=BigInteger), own, -1, type_=BigInteger)
         ids = ids.where(or_(found.c.rank > rank, and_(found.c.rank == rank, found.c.id < last)))
     else:
         ids = ids.offset(bindparam("offset", type_=BigInteger))
     # Articles are read only for the page, since a content may be long.
     page = ids.subquery("page")
-    query = select(*_SHOWN, page.c.in_all).join_from(page, TABLE, TABLE.c.id == page.c.id)
+    query = select(*_SHOWN, page.c.in_all, page.c.rank).join_from(page, TABLE, TABLE.c.id == page.c.id)
     return query.order_by(page.c.rank, page.c.id.desc()).execution_options(search=True)
 
 
@@ -109,25 +111,31 @@ COUNTS = {filtered: _count(filtered) for filtered in (False, True)}
 
 
 async def page(
-    db: Connection, *, q: str | None, category: int | None, page: int, limit: int, after: int | None
+    db: Connection, *, q: str | None, category: int | None, page: int, limit: int, after: str | None
 ) -> Page:
-    """A page of articles: with ``q`` the best match first, without it the newest."""
+    """A page of articles: with ``q`` the best match first, without it the newest.
+
+    ``after`` is the ``cursor`` of the page before.
+    """
+    rank, last = read_cursor(after) if after is not None else (None, None)
     if not q or not q.strip():
-        return await LIST.page(db, page=page, limit=limit, after=after, category=category)
-    number = 1 if after is not None else page
+        return await LIST.page(db, page=page, limit=limit, after=last, category=category)
+    number = 1 if last is not None else page
     words = search.wanted(q)
     if not words:
         return Page([], number, limit, 0, False)
     filtered = category is not None
     given: dict[str, Any] = {"words": words} | ({"category": category} if filtered else {})
-    place = {"after": after} if after is not None else {"offset": (page - 1) * limit}
-    rows = await db.all(PAGES[filtered, after is not None], limit=limit + 1, **place, **given)
+    place = {"offset": (page - 1) * limit} if last is None else {"after": last, "after_rank": rank}
+    rows = await db.all(PAGES[filtered, last is not None], limit=limit + 1, **place, **given)
     total = rows[0].in_all if rows else 0
     # A page without rows does not tell how many others there are.
-    if not rows and (after is not None or page > 1):
+    if not rows and (last is not None or page > 1):
         counted = await db.one(COUNTS[filtered], **given)
         total = counted.total if counted else 0
-    return Page(rows[:limit], number, limit, total, len(rows) > limit)
+    more = len(rows) > limit
+    place_of_last = cursor(rows[limit - 1].rank, rows[limit - 1].id) if more else None
+    return Page(rows[:limit], number, limit, total, more, place_of_last)
 
 
 async def get(db: Connection, id: int) -> Row:
@@ -138,7 +146,7 @@ async def get(db: Connection, id: int) -> Row:
 async def create(db: Connection, values: dict[str, Any]) -> Row:
     """Add an article and its words; ``values`` are columns."""
     article = await exists(db, INSERT, "article", **values)
-    await search.ARTICLES.put(db, article.id, article.title, article.content)
+    await search.ARTICLES.add(db, article.id, article.title, article.content)
     return article
 
 
@@ -150,7 +158,8 @@ async def update(
     Raises NotFound, PreconditionFailed.
     """
     article = await change(db, Article, "article", id, values, versions)
-    await search.ARTICLES.put(db, id, article.title, article.content)
+    if not db.unchanged:
+        await search.ARTICLES.put(db, id, article.title, article.content)
     return article
 
 

@@ -9,8 +9,9 @@ up rows from time to time.
 
 import asyncio
 import logging
+import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cache
 from typing import Any, Literal
@@ -26,9 +27,12 @@ from sqlalchemy import (
     bindparam,
     cast,
     func,
+    literal,
+    literal_column,
     select,
     text,
     true,
+    tuple_,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.sql.elements import ClauseElement, KeyedColumnElement
@@ -40,6 +44,8 @@ logger = logging.getLogger("cloudarc")
 
 FAR = 1_000
 """How many rows may be skipped while everybody else waits."""
+
+MAX_ID = 2**63 - 1
 
 FOLD_SECONDS = 1.0
 FOLD_ROWS = 50_000
@@ -87,13 +93,33 @@ class Tallied:
 
 @dataclass(frozen=True)
 class Page:
-    """Rows of a list, newest first, and where they lie in it."""
+    """Rows of a list, newest first, and where they lie in it.
+
+    ``cursor`` is the place of the last row in a list that is in another order than that of the ids.
+    """
 
     rows: list[Row]
     page: int
     limit: int
     total: int
     more: bool
+    cursor: str | None = None
+
+
+_CURSOR = re.compile(r"(?:([0-9]+)\.)?([0-9]+)")
+
+
+def cursor(key: int, id: int) -> str:
+    """Write the place of a row in the order of ``key``; it holds once the row is gone, too."""
+    return f"{key}.{id}"
+
+
+def read_cursor(after: int | str) -> tuple[int | None, int]:
+    """Return the key of a place, None where there is an id alone, and the id."""
+    found = _CURSOR.fullmatch(str(after))
+    if found is None:
+        raise ValueError("the contract admits no such cursor")
+    return int(found[1]) if found[1] else None, int(found[2])
 
 
 Way = Literal["near", "far", "after"]
@@ -103,9 +129,12 @@ Way = Literal["near", "far", "after"]
 class Listing:
     """A list in order of id, mostly descending, with optional filters; each set of them is one statement.
 
-    ``narrow`` is a filter that leaves few rows, which the others then only sift. ``slow`` are filters that
-    search for words. Totals come from the first of ``tallied`` that has all filters that are given; where
-    none has, the rows are counted.
+    ``narrow`` are filters that leave few rows, the narrowest first; the others then only sift those. ``slow``
+    are filters that search for words. Where one of ``ranges`` is given, the first and the last day, the rows
+    are in the order of the day ``dated`` and then of the id, so that no other rows are read.
+
+    Totals come from the first of ``tallied`` that has all filters that are given; where none has, the rows
+    are counted.
     """
 
     def __init__(
@@ -114,8 +143,10 @@ class Listing:
         key: KeyedColumnElement[Any],
         *,
         ascending: bool = False,
-        narrow: str = "",
+        narrow: Sequence[str] = (),
         slow: Collection[str] = (),
+        ranges: Sequence[str] = (),
+        dated: KeyedColumnElement[Any] | None = None,
         tallied: Sequence[Tallied] = (),
         **conditions: ColumnElement[bool],
     ) -> None:
@@ -124,30 +155,58 @@ class Listing:
         self.ascending = ascending
         self.narrow = narrow
         self.slow = frozenset(slow)
+        self.ranges = ranges
+        self.dated: Any = dated
         self.tallied = tallied
         self.conditions = conditions
         self.statement = cache(self._statement)
         self.total = cache(self._total)
 
-    def _filtered(self, query: Select[Any], names: frozenset[str]) -> Select[Any]:
-        sifted = names - {self.narrow} if self.narrow in names else frozenset()
+    def _narrowest(self, names: frozenset[str]) -> str | None:
+        return next((each for each in self.narrow if each in names), None)
+
+    def _order(self, names: frozenset[str]) -> list[ColumnElement[Any]]:
+        """What the rows are in the order of."""
+        if names.intersection(self.ranges):
+            return [self.dated, self.key]
+        if self._narrowest(names) in self.slow:
+            # Rows of words may all be old. In the order of an index of the ids, which is not used where the
+            # order is written like this, a database would look at all newer rows first.
+            return [self.key + literal_column("0", BigInteger)]
+        return [self.key]
+
+    def _filtered(
+        self, query: Select[Any], names: frozenset[str], sifted: Collection[str] = ()
+    ) -> Select[Any]:
+        narrowest = self._narrowest(names)
+        sifted = names - {narrowest} if narrowest else sifted
         given = {name: self.conditions[name] for name in sorted(names)}
         # No index is looked for for what is written like this.
         query = query.where(*[each.is_(true()) if name in sifted else each for name, each in given.items()])
         return query.execution_options(search=True) if names & self.slow else query
 
     def _statement(self, names: frozenset[str], way: Way, slow: bool = False) -> Select[Any]:
-        query = self._filtered(self.query, names)
+        # A place is before the last day, and a database looks for one of the two in an index.
+        query = self._filtered(self.query, names, self.ranges[1:] if way == "after" else ())
         if way != "far":
             # Of the same moment as the rows, and in the same round trip.
             query = query.add_columns(self.total(names).scalar_subquery().label("in_all"))
-        query = query.order_by(self.key if self.ascending is not (way == "far") else self.key.desc())
+        keys = self._order(names)
+        query = query.order_by(
+            *keys if self.ascending is not (way == "far") else [each.desc() for each in keys]
+        )
         query = query.limit(bindparam("limit", type_=BigInteger))
         if slow:
             query = query.execution_options(slow=True)
         if way == "after":
-            last = bindparam("after", type_=BigInteger)
-            return query.where(self.key > last if self.ascending else self.key < last)
+            last: ColumnElement[Any] = bindparam("after", type_=BigInteger)
+            place = keys[-1]
+            if len(keys) > 1:
+                # An id alone stands for the place of its row; one that is not found, for the beginning.
+                own = select(self.dated).where(self.key == last).scalar_subquery()
+                day = func.coalesce(bindparam("after_day", type_=Date), own, literal(date.max, Date))
+                place, last = tuple_(*keys), tuple_(day, last)
+            return query.where(place > last if self.ascending else place < last)
         return query.offset(bindparam("offset", type_=BigInteger))
 
     def has_tally(self, names: frozenset[str]) -> bool:
@@ -160,14 +219,39 @@ class Listing:
                 return each.total(names)
         return self._filtered(select(func.count().label("total")).select_from(self.key.table), names)
 
-    async def page(self, db: Connection, *, page: int, limit: int, after: int | None, **filters: Any) -> Page:
-        """One page; ``after``, the id of the last row seen, outranks ``page``. None is no filter."""
+    async def page(
+        self, db: Connection, *, page: int, limit: int, after: int | str | None, **filters: Any
+    ) -> Page:
+        """One page; ``after``, the place of the last row seen, outranks ``page``. None is no filter."""
         given = {name: value for name, value in filters.items() if value is not None}
         names = frozenset(name for name in given if name in self.conditions)
+        found = await self._page(db, names, given, page, limit, after)
+        if found.more and len(self._order(names)) > 1:
+            last = found.rows[-1]
+            return replace(found, cursor=cursor(getattr(last, self.dated.key).toordinal(), last.id))
+        return found
+
+    async def _page(
+        self,
+        db: Connection,
+        names: frozenset[str],
+        given: Mapping[str, Any],
+        page: int,
+        limit: int,
+        after: int | str | None,
+    ) -> Page:
         before = 0 if after is not None else (page - 1) * limit
         if before > FAR:
             return await self._far_page(db, names, given, page, limit)
-        place = {"offset": before} if after is None else {"after": after}
+        place: dict[str, Any] = {"offset": before}
+        if after is not None:
+            day, last = read_cursor(after)
+            place = {"after": last}
+            if len(self._order(names)) > 1 and day is not None:
+                place["after_day"] = date.fromordinal(min(max(day, 1), date.max.toordinal()))
+                # What comes later than the last day is passed over at once.
+                if (end := given.get(self.ranges[-1])) and place["after_day"] > end:
+                    place = {"after": MAX_ID, "after_day": end}
         statement = self.statement(names, "near" if after is None else "after")
         rows = await _rows(db, statement, given, limit=limit + 1, **place)
         number = 1 if after is not None else page
@@ -196,7 +280,7 @@ class Listing:
 
 
 async def _rows(
-    db: Connection, statement: ClauseElement, given: Mapping[str, Any], **place: int
+    db: Connection, statement: ClauseElement, given: Mapping[str, Any], **place: Any
 ) -> list[Row]:
     """The rows of a statement, which is told of what is given as much as it asks for."""
     names = db.parameters(statement)

@@ -20,6 +20,7 @@ from persistence.database import (
     versioned,
 )
 from persistence.errors import Conflict
+from persistence.identity import require_hostname
 from persistence.listing import Listing, Page, Tallied
 
 
@@ -83,8 +84,17 @@ async def get(db: Connection, id: int) -> Row:
 
 
 async def create(db: Connection, values: dict[str, Any]) -> Row:
-    """Add a server without services; ``values`` are columns."""
-    return await exists(db, INSERT, "server", **values, used=0)
+    """Add a server without services; ``values`` are columns. Raises Conflict."""
+    return await exists(db, INSERT, "server", **_columns(values), used=0)
+
+
+def _columns(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values as they are kept. Raises Conflict where the host name is none."""
+    return (
+        values | {"hostname": require_hostname("hostname", values["hostname"])}
+        if "hostname" in values
+        else values
+    )
 
 
 async def update(
@@ -98,7 +108,7 @@ async def update(
     expect(server, "server", versions)
     if values.get("capacity", server.used) < server.used:
         raise Conflict(f"The server has {server.used} services; its capacity cannot be less.")
-    return await change(db, Server, "server", id, values)
+    return await change(db, Server, "server", id, _columns(values))
 
 
 async def take_place(db: Connection, kind: str) -> int:

@@ -3,21 +3,57 @@
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, bindparam, insert, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ForeignKey,
+    Index,
+    String,
+    bindparam,
+    false,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import clients, lifecycle, products, servers
-from persistence.database import Base, Connection, Instant, Key, Row, one_by_id, owned, versioned
+from persistence.database import Base, Connection, Instant, Key, Row, exists, one_by_id, owned, versioned
+from persistence.errors import Conflict, Duplicate
+from persistence.identity import hostname, require_hostname
 from persistence.listing import TALLY, Listing, Page, Tallied
+
+LIVE = "status <> 'terminated' AND NOT clashes"
 
 
 class Service(Base):
     __tablename__ = "services"
     __table_args__ = (
         Index("ix_services_client_id_id", "client_id", "id"),
+        Index("ix_services_domain_id", "domain", "id"),
         Index("ix_services_product_id_id", "product_id", "id"),
         Index("ix_services_product_id_status_id", "product_id", "status", "id"),
         Index("ix_services_status_id", "status", "id"),
+        # One live service of a domain, and one of a username on a server.
+        Index(
+            "uq_services_domain",
+            "domain",
+            unique=True,
+            sqlite_where=text(f"{LIVE} AND domain <> ''"),
+            postgresql_where=text(f"{LIVE} AND domain <> ''"),
+        ),
+        Index(
+            "uq_services_server_id_username",
+            "server_id",
+            "username",
+            unique=True,
+            sqlite_where=text(f"{LIVE} AND username <> ''"),
+            postgresql_where=text(f"{LIVE} AND username <> ''"),
+        ),
+        Index("ix_services_clashes", "id", sqlite_where=text("clashes"), postgresql_where=text("clashes")),
+        Index("ix_services_username_id", "username", "id"),
     )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
@@ -31,13 +67,15 @@ class Service(Base):
     next_due_date: Mapped[date]
     suspend_reason: Mapped[str] = mapped_column(String(500))
     created_at: Mapped[datetime] = mapped_column(Instant)
+    # Of an older version, which let a domain or a username be there twice. The unique indexes leave it out.
+    clashes: Mapped[bool] = mapped_column(Boolean, server_default=false())
     version: Mapped[int] = versioned()
 
 
 TABLE = Service.__table__
 
 _SELECT = select(
-    *[column for column in TABLE.c if column.name != "version"],
+    *[column for column in TABLE.c if column.name not in ("version", "clashes")],
     products.TABLE.c.name.label("product_name"),
     # What is shown changes with either; both only ever grow, and so does their sum.
     (TABLE.c.version + products.TABLE.c.version).label("version"),
@@ -48,7 +86,7 @@ GET = one_by_id(_SELECT, TABLE.c.id)
 LIST = Listing(
     _SELECT,
     TABLE.c.id,
-    narrow="client_id",
+    narrow=["domain", "username", "client_id"],
     tallied=[
         Tallied(
             "services",
@@ -57,6 +95,8 @@ LIST = Listing(
         )
     ],
     client_id=TABLE.c.client_id == bindparam("client_id", type_=BigInteger),
+    domain=TABLE.c.domain == bindparam("domain"),
+    username=TABLE.c.username == bindparam("username"),
     product_id=TABLE.c.product_id == bindparam("product_id", type_=BigInteger),
     status=TABLE.c.status == bindparam("status"),
 )
@@ -80,6 +120,19 @@ INSERT = (
         )
     )
     .returning(TABLE.c.id)
+)
+
+
+DOMAIN_TAKEN = (
+    "Another service that is not terminated has this domain; terminate it first, or use another domain."
+)
+USERNAME_TAKEN = "Another service on the server has this username; choose another username."
+
+CLASHING = (
+    select(TABLE.c.id, TABLE.c.domain, TABLE.c.username, TABLE.c.server_id)
+    .where(TABLE.c.clashes, TABLE.c.status != "terminated")
+    .order_by(TABLE.c.id)
+    .limit(bindparam("limit", type_=BigInteger))
 )
 
 
@@ -112,9 +165,13 @@ def add_cycle(day: date, billing_cycle: str) -> date:
     return first.replace(day=min(day.day, (next_month - first).days))
 
 
-async def page(db: Connection, **where: Any) -> Page:
-    """A page of services, newest first; filters ``client_id``, ``product_id``, ``status``."""
-    return await LIST.page(db, **where)
+async def page(db: Connection, *, domain: str | None = None, **where: Any) -> Page:
+    """A page of services, newest first; filters ``client_id``, ``product_id``, ``status``, ``username``, and
+    ``domain`` in any spelling.
+    """
+    if domain is not None and (domain := hostname(domain)) is None:
+        return Page([], 1, where["limit"], 0, False)
+    return await LIST.page(db, domain=domain, **where)
 
 
 async def get(db: Connection, id: int, owner: int | None) -> Row:
@@ -133,22 +190,27 @@ async def create(
     now: datetime,
 ) -> Row:
     """Provision a service on a free place. Raises NotFound, Conflict."""
+    name = require_hostname("domain", domain) if domain else ""
     await clients.hold(db, client_id)
     product = await products.orderable(db, product_id, billing_cycle)
-    made = await db.one(
-        INSERT,
-        client_id=client_id,
-        product_id=product_id,
-        server_id=await servers.take_place(db, product.kind),
-        domain=domain,
-        username=username,
-        status=lifecycle.FIRST["service"],
-        billing_cycle=billing_cycle,
-        next_due_date=add_cycle(now.date(), billing_cycle),
-        suspend_reason="",
-        created_at=now,
-    )
-    assert made is not None
+    try:
+        made = await exists(
+            db,
+            INSERT,
+            "service",
+            client_id=client_id,
+            product_id=product_id,
+            server_id=await servers.take_place(db, product.kind),
+            domain=name,
+            username=username,
+            status=lifecycle.FIRST["service"],
+            billing_cycle=billing_cycle,
+            next_due_date=add_cycle(now.date(), billing_cycle),
+            suspend_reason="",
+            created_at=now,
+        )
+    except Duplicate as error:
+        raise Conflict(USERNAME_TAKEN if "username" in error.what else DOMAIN_TAKEN) from None
     return await get(db, made.id, None)
 
 

@@ -51,6 +51,9 @@ TABLE = Settings.__table__
 
 GET = select(TABLE).where(TABLE.c.id == ID)
 
+# Held, so that nothing is changed between the look at what holds and the change.
+HOLD = GET.with_for_update()
+
 CURRENCY = (
     select(func.coalesce(TABLE.c.default_currency, NO_LIMITS.default_currency))
     .where(TABLE.c.id == ID)
@@ -68,7 +71,10 @@ async def update(
     db: Connection, values: Mapping[str, Any], defaults: Values, versions: Collection[int] | None = None
 ) -> Values:
     """Set the named ones, if they are in one of ``versions``, None being any. Raises PreconditionFailed."""
-    return _values(await change(db, Settings, "settings", ID, values, versions), defaults)
+    before = _values(await exists(db, HOLD, "settings"), defaults)
+    # One that was never set, and is to become what its default is, is no change.
+    new = {name: value for name, value in values.items() if value != getattr(before, name)}
+    return _values(await change(db, Settings, "settings", ID, new, versions), defaults)
 
 
 def _values(row: Row, defaults: Values) -> Values:

@@ -16,12 +16,13 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    union,
     update,
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence import clients, departments, lifecycle
+from persistence import clients, departments, lifecycle, search
 from persistence.database import Base, Connection, Instant, Key, Row, one_by_id, owned, versioned
 from persistence.listing import TALLY, Listing, Page, Tallied
 
@@ -99,7 +100,8 @@ LIST = Listing(
     # No list shows the messages, which may be long.
     select(*[column for column in TABLE.c if column is not TABLE.c.message]),
     TABLE.c.id,
-    narrow="client_id",
+    narrow=["ticket_number", "client_id", "words"],
+    slow=["words"],
     tallied=[
         Tallied(
             "tickets",
@@ -110,6 +112,14 @@ LIST = Listing(
     client_id=TABLE.c.client_id == bindparam("client_id", type_=BigInteger),
     department_id=TABLE.c.department_id == bindparam("department_id", type_=BigInteger),
     status=TABLE.c.status == bindparam("status"),
+    ticket_number=TABLE.c.ticket_number == bindparam("ticket_number"),
+    words=TABLE.c.id.in_(
+        union(
+            search.TICKETS.ids,
+            # Each reply has words of its own, so that a long ticket is not indexed anew with each.
+            select(REPLIES.c.ticket_id).where(REPLIES.c.id.in_(search.REPLIES.ids)),
+        )
+    ),
 )
 
 COLUMNS = ("ticket_number", "subject", "message", "status", "priority", "created_at", "updated_at")
@@ -138,13 +148,24 @@ INSERT = (
     .returning(*TABLE.c)
 )
 
-INSERT_REPLY = insert(TicketReply).values(dict.fromkeys(["ticket_id", "author", "message", "created_at"]))
+INSERT_REPLY = (
+    insert(TicketReply)
+    .values(dict.fromkeys(["ticket_id", "author", "message", "created_at"]))
+    .returning(REPLIES.c.id)
+)
 
 
 def _move(verb: str, owned: bool) -> Any:
     """The one statement that takes a ticket through a verb, if its state and its owner allow it."""
     rule = lifecycle.TICKET[verb]
-    owner = TABLE.c.client_id == bindparam("owner", type_=BigInteger) if owned else true()
+    # Held, since a reply reopens a ticket, and a client that is deleted has no open ones.
+    client = (
+        select(clients.TABLE.c.id)
+        .where(clients.TABLE.c.id == bindparam("owner", type_=BigInteger), clients.THERE)
+        .with_for_update(**clients.HELD)
+        .scalar_subquery()
+    )
+    owner = TABLE.c.client_id == client if owned else true()
     values = {
         "status": rule.end,
         "updated_at": bindparam("now", type_=Instant),
@@ -167,9 +188,17 @@ def _move(verb: str, owned: bool) -> Any:
 MOVES = {(verb, owned): _move(verb, owned) for verb in lifecycle.TICKET for owned in (False, True)}
 
 
-async def page(db: Connection, **where: Any) -> Page:
-    """A page of tickets, newest first; filters ``client_id``, ``department_id``, ``status``."""
-    return await LIST.page(db, **where)
+async def page(
+    db: Connection, *, q: str | None = None, ticket_number: str | None = None, **where: Any
+) -> Page:
+    """A page of tickets, newest first; filters ``client_id``, ``department_id``, ``status``,
+    ``ticket_number``, and ``q``, words that stand together in the subject and message or in one reply.
+    """
+    words = search.wanted(q) if q and q.strip() else None
+    if words == []:
+        return Page([], 1, where["limit"], 0, False)
+    number = ticket_number.upper() if ticket_number else None
+    return await LIST.page(db, words=words, ticket_number=number, **where)
 
 
 async def get(db: Connection, id: int, owner: int | None) -> tuple[Row, list[Row]]:
@@ -210,6 +239,7 @@ async def create(
             updated_at=now,
         )
         if made is not None:
+            await search.TICKETS.add(db, made.id, f"{subject} {message}")
             return made
         await clients.hold(db, client_id)
         await departments.addressable(db, department_id)
@@ -223,7 +253,9 @@ async def reply(db: Connection, id: int, owner: int | None, message: str, now: d
     """
     author = "staff" if owner is None else "client"
     await _go(db, id, owner, f"reply_as_{author}", now)
-    await db.run(INSERT_REPLY, ticket_id=id, author=author, message=message, created_at=now)
+    made = await db.one(INSERT_REPLY, ticket_id=id, author=author, message=message, created_at=now)
+    assert made is not None
+    await search.REPLIES.add(db, made.id, message)
 
 
 async def close(db: Connection, id: int, owner: int | None, now: datetime) -> None:
@@ -235,4 +267,6 @@ async def _go(db: Connection, id: int, owner: int | None, verb: str, now: dateti
     mine = {} if owner is None else {"owner": owner}
     if await db.one(MOVES[verb, owner is not None], key=id, now=now, **mine) is None:
         ticket = await owned(db, GET, "ticket", id, owner)
+        if owner is not None:
+            await clients.hold(db, owner)
         raise lifecycle.refuse("ticket", lifecycle.TICKET, verb, ticket.status)

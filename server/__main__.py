@@ -85,6 +85,13 @@ def _name(text: str) -> str:
     return text
 
 
+def _operator(text: str) -> str:
+    # Imported here, since other commands do not need the libraries behind it.
+    from persistence.identity import operator_name
+
+    return _name(operator_name(text))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = OneLine(prog="cloudarc", description="A billing, provisioning and support API.")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -129,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
         ("unlock", "server.access:unlock_operator", "end the delays after failed sign-ins"),
     ):
         each = verbs.add_parser(name, help=text, description=text)
-        each.add_argument("--name", type=_name, required=True, help="what the operator is called")
+        each.add_argument("--name", type=_operator, required=True, help="what the operator is called")
         each.set_defaults(run=run)
     verbs.add_parser("list", help="list them").set_defaults(run="server.access:list_operators")
     each = command("spec", "server.upkeep:spec", "print the contract")

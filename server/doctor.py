@@ -19,7 +19,17 @@ from redis.exceptions import RedisError
 from sqlalchemy import BigInteger, DateTime, Text, text
 from yarl import URL
 
-from persistence import deliveries, demo, migrations, operators, webhooks
+from persistence import (
+    clients,
+    deliveries,
+    demo,
+    domains,
+    identity,
+    migrations,
+    operators,
+    services,
+    webhooks,
+)
 from persistence.database import Connection, Database
 from persistence.engines import MAX_SEARCHES, connect
 from persistence.errors import StartError, Unavailable
@@ -328,6 +338,8 @@ async def _content(db: Connection, settings: Settings) -> Findings:
             "there is no operator, so nobody can sign in",
             "run `python -m server operator create --name …`",
         )
+    async for finding in _names(db):
+        yield finding
     async for finding in _secrets(db, settings):
         yield finding
     due, oldest = await deliveries.backlog(db, now())
@@ -342,6 +354,59 @@ async def _content(db: Connection, settings: Settings) -> Findings:
         yield Finding("ok", "webhooks", f"{due} deliveries are due")
     async for finding in _targets(db, settings):
         yield finding
+
+
+MOST_LISTED = 20
+"""How many rows of each kind are listed one by one."""
+
+
+async def _names(db: Connection) -> Findings:
+    """What older versions let in: names that are none, or that two rows have. Nothing was merged."""
+    found: list[Finding] = []
+
+    def advise(subject: str, text: str, advice: str) -> None:
+        found.append(Finding("advice", subject, text, advice))
+
+    for row in (without := await db.all(clients.WITHOUT_KEY, limit=MOST_LISTED + 1))[:MOST_LISTED]:
+        key = identity.email_key(row.email)
+        other = await db.one(clients.BY_KEY, email_key=key) if key else None
+        if other is not None:
+            advise(
+                "clients",
+                f"clients {other.id} and {row.id} have one email address in two spellings",
+                f"change the email of one; until then no look-up by email finds client {row.id}",
+            )
+        elif key is not None:
+            advise("clients", f"client {row.id} is not found by its email", "set the email to what it is")
+        else:
+            advise("clients", f"the email of client {row.id} is not an address", "set the email to one")
+    for row in (twice := await db.all(domains.CLASHING, limit=MOST_LISTED + 1))[:MOST_LISTED]:
+        advise(
+            "domains",
+            f"domain {row.id} ({row.domain!a}) has the name of an earlier record that is not cancelled",
+            "cancel or delete one of them",
+        )
+    for row in (same := await db.all(services.CLASHING, limit=MOST_LISTED + 1))[:MOST_LISTED]:
+        advise(
+            "services",
+            f"service {row.id} has the domain ({row.domain!a}) of an earlier service, or the username"
+            f" ({row.username!a}) of one on server {row.server_id}",
+            "terminate one of them",
+        )
+    for subject, rows in (("clients", without), ("domains", twice), ("services", same)):
+        if len(rows) > MOST_LISTED:
+            advise(subject, f"there are more than {MOST_LISTED} of these", "correct those first")
+    for row in await operators.everybody(db):
+        if row.name != identity.operator_name(row.name):
+            advise(
+                "operators",
+                f"operator {row.name!a} cannot sign in, since another has the name without its blanks",
+                "make a new one with `python -m server operator create --name …`",
+            )
+    for finding in found:
+        yield finding
+    if not found:
+        yield Finding("ok", "names", "no address, domain or username is there twice")
 
 
 async def _secrets(db: Connection, settings: Settings) -> Findings:

@@ -410,9 +410,14 @@ class Pipeline(SpecMiddleware):
         given: Mapping[str, Any],
         request_id: str,
     ) -> Reply:
-        """Call the handler and keep that it changed something; whose change it was is never forgotten so."""
+        """Call the handler and record the change in the activity log, in the same transaction.
+
+        What was found as it should become is no change.
+        """
         answer = await plan.handler(**given)
         reply = await plan.reply(answer, dialect.name)
+        if given["db"].unchanged:
+            return reply
         await activity.add(
             given["db"],
             actor=caller.actor,

@@ -310,7 +310,7 @@ TEXTS = {
 def _expectation(keyword: str, schema: JsonSchema) -> str:
     """The end of the sentence "The amount field …"."""
     limit = schema.get(keyword)
-    if keyword == "not" and "x-text" in schema:
+    if keyword == "not" and schema.get("x-text") in TEXTS:
         return TEXTS[schema["x-text"]]
     if keyword == "type":
         kinds = limit if isinstance(limit, list) else [limit]

@@ -488,6 +488,103 @@ def every_answer_has_a_request_id(document: contract.Document) -> Iterator[str]:
             yield from (f"{operation.id} {status} has no {name}" for name in sorted(needed - headers.keys()))
 
 
+# What an answer shows of a noun and no operation on it writes.
+NOT_WRITTEN = {
+    "announcements": {"id": "The database gives it out."},
+    "clients": {
+        "id": "The database gives it out.",
+        "status": "An account is active until it is deleted.",
+        "created_at": "The clock says it.",
+    },
+    "departments": {"id": "The database gives it out."},
+    "domains": {"id": "The database gives it out."},
+    "invoices": {
+        "id": "The database gives it out.",
+        "invoice_number": "It follows from the id.",
+        "status": "Verbs and the clock alone change it.",
+        "total": "It is the sum of the lines.",
+        "currency": "It is that of the settings.",
+        "paid_at": "The clock says it.",
+        "created_at": "The clock says it.",
+    },
+    "knowledgebase": {"id": "The database gives it out."},
+    "products": {"id": "The database gives it out."},
+    "profile": {
+        "id": "The database gives it out.",
+        "email": "The operator changes it.",
+        "created_at": "The clock says it.",
+    },
+    "servers": {"id": "The database gives it out.", "used": "It is the number of services on the server."},
+    "services": {
+        "id": "The database gives it out.",
+        "product_name": "It is the name of the product.",
+        "status": "Verbs alone change it.",
+        "next_due_date": "It follows from the day of the order and the billing cycle.",
+        "server_id": "A new service takes the least loaded server.",
+        "suspend_reason": "The verb that suspends takes it as `reason`.",
+        "created_at": "The clock says it.",
+    },
+    "settings": {},
+    "tickets": {
+        "id": "The database gives it out.",
+        "ticket_number": "It is drawn by chance.",
+        "status": "Verbs and replies alone change it.",
+        "created_at": "The clock says it.",
+        "updated_at": "The clock says it.",
+        "replies": "An operation of its own adds each.",
+    },
+    "webhooks": {
+        "id": "The database gives it out.",
+        "disabled_reason": "The worker says it.",
+        "failing_since": "The worker says it.",
+        "old_secret_until": "A rotation says it.",
+        "created_at": "The clock says it.",
+    },
+}
+
+
+def _members_written(document: contract.Document, noun: str) -> set[str]:
+    """The members of all bodies that the operations on a noun take."""
+    members: set[str] = set()
+    for operation in contract.operations(document):
+        body = operation.spec.get("requestBody", {}).get("content", {}).get("application/json", {})
+        for audience in operation.audiences if body and operation.spec["tags"] == [noun] else ():
+            schema = contract.branch(document, body["schema"], audience)
+            members |= set(contract.deref(document, schema).get("properties", {})) if schema else set()
+    return members
+
+
+def _members_shown(document: contract.Document, noun: str) -> set[str]:
+    """The members of one object of a noun, as any audience sees it."""
+    members: set[str] = set()
+    for operation in contract.operations(document):
+        if operation.public or operation.method != "get" or operation.spec["tags"] != [noun]:
+            continue
+        schema = operation.spec["responses"]["200"]["content"]["application/json"]["schema"]
+        for audience in operation.audiences:
+            branch = contract.branch(document, schema, audience)
+            shown = contract.deref(document, branch)["properties"] if branch else {}
+            inner = contract.deref(document, shown["data"]) if "data" in shown else {"properties": shown}
+            # A list shows no more of each.
+            members |= set(inner.get("properties", ()))
+    return members
+
+
+@rule
+def what_is_shown_can_be_written(document: contract.Document) -> Iterator[str]:
+    for noun, reasons in NOT_WRITTEN.items():
+        lacking = _members_shown(document, noun) - _members_written(document, noun)
+        for name in sorted(lacking - reasons.keys()):
+            yield f"{noun}: {name} is shown, and no operation writes it; give a reason in NOT_WRITTEN"
+        yield from (
+            f"{noun}: {name} needs no reason in NOT_WRITTEN" for name in sorted(reasons.keys() - lacking)
+        )
+    nouns = {each.spec["tags"][0] for each in contract.operations(document)}
+    for noun in sorted(nouns - NOT_WRITTEN.keys()):
+        if _members_written(document, noun) and _members_shown(document, noun):
+            yield f"{noun} is not in NOT_WRITTEN"
+
+
 @rule
 def enums_are_the_lifecycles(document: contract.Document) -> Iterator[str]:
     tables = {

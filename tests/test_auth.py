@@ -44,7 +44,7 @@ FRESH: dict[str, Callable[..., int]] = {
     "domains": lambda operation, admin, owner: making.domain(admin, owner),
     "knowledgebase": lambda operation, admin, owner: making.article(admin),
     "announcements": lambda operation, admin, owner: making.announcement(
-        admin, published_at="2024-01-10T09:00:00Z"
+        admin, published_at="2024-01-09T09:00:00Z"
     ),
 }
 
@@ -55,6 +55,19 @@ ALSO: dict[str, tuple[str, ...]] = {
     "create_webhook": ("invoices:read",),
     "update_webhook": ("invoices:read", "tickets:read"),
     "recover_webhook": ("invoices:read",),
+}
+
+# What there is one of, in a state that the example changes.
+BEFORE: dict[str, tuple[str, dict[str, str]]] = {
+    "update_profile": ("/clients/42", {"city": "Bern"}),
+    "update_settings": ("/settings", {"default_currency": "EUR"}),
+}
+
+# What may be there once only, for an example that is sent many times.
+UNIQUE: dict[str, Callable[[], str]] = {
+    "email": lambda: f"{secrets.token_hex(8)}@example.com",
+    "domain": lambda: f"{secrets.token_hex(8)}.example.com",
+    "username": lambda: f"u{secrets.token_hex(8)}",
 }
 
 # What lies below another resource, and where the tests' own are looked up.
@@ -69,7 +82,8 @@ def example_body(operation: contract.Operation, dialect: contract.Audience) -> A
     if not operation.spec.get("requestBody"):
         return None
     schema = operation.spec["requestBody"]["content"]["application/json"]["schema"]
-    return contract.deref(DOCUMENT, contract.branch(DOCUMENT, schema, dialect))["example"]
+    example = contract.deref(DOCUMENT, contract.branch(DOCUMENT, schema, dialect))["example"]
+    return {name: UNIQUE[name]() if name in UNIQUE else value for name, value in example.items()}
 
 
 def call(api: Api, operation: contract.Operation, id: int, dialect: contract.Audience) -> httpx.Response:
@@ -95,6 +109,9 @@ def noun(operation: contract.Operation) -> str:
 
 
 def fresh(operation: contract.Operation, admin: Api, owner: int = 42) -> int:
+    if operation.id in BEFORE:
+        path, body = BEFORE[operation.id]
+        assert admin.put(path, body).status_code == 200
     return FRESH[noun(operation)](operation.id, admin, owner) if "{id}" in operation.path else 0
 
 

@@ -32,6 +32,7 @@ from persistence.database import Database
 from persistence.engines import connect
 from persistence.errors import Conflict
 from persistence.sealing import Box, start_mac
+from persistence.search import INDEXES
 from persistence.tables import METADATA
 from server.clock import now
 from tests.conftest import new_database
@@ -135,7 +136,7 @@ class TestRestore:
 
     def test_nothing_but_tallies_and_sessions_is_left_out(self) -> None:
         left_out = {listing.Tally.__tablename__, operators.Session.__tablename__}
-        words = {"article_words", "client_words"}
+        words = {each.name for each in INDEXES}
         assert set(NAMES) == {*METADATA.tables} - left_out | words
 
     @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

@@ -1,15 +1,23 @@
 """Client accounts: registered, changed, found by their words, deleted without losing the books."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
+import httpx
 import pytest
 from argon2 import PasswordHasher
+from sqlalchemy import update
 
-from persistence import search
-from persistence.clients import TABLE
+from persistence import demo, search
+from persistence.clients import TABLE, Client
+from persistence.domains import Domain
+from persistence.invoices import Invoice
+from persistence.services import Service
+from persistence.tickets import Ticket
 from tests import making
-from tests.contract_client import Api
+from tests.contract_client import DOCUMENT, Api
 from tests.running import Running
+from tests.test_identity import NO_ADDRESSES
 
 NEW = {"first_name": "Ada", "last_name": "Byron", "email": "ada@engine.example", "password": "difference"}
 
@@ -66,16 +74,60 @@ class TestCreateClient:
         ("first", "second"),
         [
             ("x1@example.com", "X1@Example.COM"),
-            ("straße1@example.com", "STRASSE1@example.com"),
-            ("ﬁ1@example.com", "fi1@example.com"),
+            ("José1@example.com", "jose\u03011@example.com"),
+            ("x2@bücher.example", "X2@xn--bcher-kva.example"),
+            ("Νίκος1@example.gr", "ΝΊΚΟΣ1@EXAMPLE.gr"),
+            ("田中1@例え.jp", "田中1@xn--r8jz45g.jp"),
         ],
     )
-    def test_emails_are_unique_by_case_fold(self, admin: Api, first: str, second: str) -> None:
-        making.client(admin, email=first)
+    def test_two_spellings_of_an_email_are_one(self, admin: Api, first: str, second: str) -> None:
+        id = making.client(admin, email=first)
+        assert admin.get(f"/clients/{id}").json()["data"]["email"] == first
         response = admin.post("/clients", NEW | {"email": second})
         assert response.status_code == 409
         assert response.json()["error"]["message"] == "Another client has this email address."
         assert admin.get("/clients", email=second).json()["data"][0]["email"] == first
+
+    @pytest.mark.parametrize(
+        ("first", "second"),
+        [
+            ("straße1@example.com", "STRASSE1@example.com"),
+            ("ﬁ1@example.com", "fi1@example.com"),
+            ("x3@straße.example", "x3@strasse.example"),
+            ("Işık1@example.com", "isik1@example.com"),
+        ],
+    )
+    def test_people_whose_letters_differ_are_two(self, admin: Api, first: str, second: str) -> None:
+        ids = [making.client(admin, email=email) for email in (first, second)]
+        found = [admin.get("/clients", email=email).json()["data"] for email in (first, second)]
+        assert [[row["id"] for row in rows] for rows in found] == [[id] for id in ids]
+
+    @pytest.mark.parametrize("email", NO_ADDRESSES)
+    def test_what_is_no_address_is_400_and_finds_nobody(
+        self, admin: Api, server: Running, email: str
+    ) -> None:
+        before = server.count(Client)
+        for refused in (
+            admin.post("/clients", NEW | {"email": email}),
+            admin.put("/clients/42", {"email": email}),
+        ):
+            assert refused.status_code == 400
+            if "\x00" not in email:
+                assert refused.json()["error"]["details"][0]["pointer"] == "/email"
+        assert server.count(Client) == before
+        if email and "\x00" not in email:
+            assert admin.get("/clients", email=email).json()["meta"]["total"] == 0
+
+    @pytest.mark.parametrize("email", ["a@ab--cd.com", "\u0301a@example.com", f"a@{'ü' * 60}.com"])
+    def test_what_no_pattern_says_is_409(self, admin: Api, email: str) -> None:
+        refused = admin.post("/clients", NEW | {"email": email})
+        assert refused.status_code == 409
+        assert "The email field" in refused.json()["error"]["message"]
+
+    def test_all_faults_are_told_at_once(self, admin: Api) -> None:
+        body = {"first_name": "", "last_name": "B", "email": "a@b", "password": "short", "postcode": "9" * 21}
+        details = admin.post("/clients", body).json()["error"]["details"]
+        assert {each["pointer"] for each in details} == {"/first_name", "/email", "/password", "/postcode"}
 
     def test_of_many_with_one_email_one_is_registered(self, admin: Api) -> None:
         with ThreadPoolExecutor(10) as pool:
@@ -104,6 +156,13 @@ class TestUpdateClient:
         assert response.status_code == 409
         assert admin.get(f"/clients/{id}").json()["data"]["email"] == "new@change.example"
 
+    def test_state_and_postcode_are_written(self, admin: Api) -> None:
+        id = making.client(admin, state="Illinois", postcode="62701")
+        shown = admin.get(f"/clients/{id}").json()["data"]
+        assert (shown["state"], shown["postcode"]) == ("Illinois", "62701")
+        changed = admin.put(f"/clients/{id}", {"state": "", "postcode": "LS1 1UR"}).json()["data"]
+        assert (changed["state"], changed["postcode"]) == ("", "LS1 1UR")
+
     def test_a_password_alone_is_a_change(self, admin: Api, server: Running) -> None:
         id = making.client(admin)
         assert admin.put(f"/clients/{id}", {"password": "another one"}).status_code == 200
@@ -119,7 +178,7 @@ class TestDeleteClient:
         id = making.client(admin, email="gone@example.com")
         service = making.service(admin, "terminated", client_id=id)
         invoice = making.invoice(admin, "paid", client_id=id)
-        ticket = making.ticket(admin, client_id=id)
+        ticket = making.ticket(admin, "closed", client_id=id)
         response = admin.request("DELETE", f"/clients/{id}")
         assert response.json() == {"status": "success", "data": {"id": id, "deleted": True}}
         for method, body in (("GET", None), ("PUT", {"company": "X"}), ("DELETE", None)):
@@ -161,6 +220,80 @@ class TestDeleteClient:
         admin.post(f"/invoices/{invoice}/pay")
         assert admin.request("DELETE", f"/clients/{id}").status_code == 200
 
+    @pytest.mark.parametrize("state", ["open", "answered", "customer_reply"])
+    def test_tickets_that_are_not_closed_keep_it(self, admin: Api, server: Running, state: str) -> None:
+        id = making.client(admin)
+        ticket = making.ticket(admin, client_id=id)
+        move = update(Ticket).values(status=state).where(Ticket.__table__.c.id == ticket)
+        server.inside(lambda db: db.run(move), write=True)
+        refused = admin.request("DELETE", f"/clients/{id}")
+        assert refused.status_code == 409
+        assert "close them" in refused.json()["error"]["message"]
+        admin.post(f"/tickets/{ticket}/close")
+        assert admin.request("DELETE", f"/clients/{id}").status_code == 200
+
+    @pytest.mark.parametrize("status", ["active", "pending", "expired", "cancelled"])
+    def test_active_domains_keep_it(self, admin: Api, status: str) -> None:
+        id = making.client(admin)
+        domain = making.domain(admin, id, status=status)
+        answer = admin.request("DELETE", f"/clients/{id}")
+        assert answer.status_code == (409 if status == "active" else 200)
+        if status == "active":
+            assert "cancel or delete them" in answer.json()["error"]["message"]
+            admin.put(f"/domains/{domain}", {"status": "cancelled"})
+            assert admin.request("DELETE", f"/clients/{id}").status_code == 200
+        assert admin.get(f"/domains/{domain}").json()["data"]["client_id"] == id
+
+    def test_all_that_keeps_it_is_told_at_once(self, admin: Api) -> None:
+        id = making.client(admin)
+        making.service(admin, client_id=id)
+        making.invoice(admin, client_id=id)
+        making.domain(admin, id)
+        making.ticket(admin, client_id=id)
+        message = admin.request("DELETE", f"/clients/{id}").json()["error"]["message"]
+        for word in (
+            "services (terminate",
+            "invoices (",
+            "domains (cancel",
+            "tickets that are not closed (close",
+        ):
+            assert word in message
+
+    def test_the_client_of_the_example_can_be_deleted(self) -> None:
+        spare = DOCUMENT["components"]["parameters"]["SpareClientId"]["example"]
+        assert spare == demo.SPARE_CLIENT
+        tables = demo.build()
+        ends = {Service: "terminated", Invoice: "paid", Domain: "cancelled", Ticket: "closed"}
+        for table, end in ends.items():
+            mine = [row["status"] for row in tables[table] if row["client_id"] == spare]
+            assert set(mine) <= {end}, table
+
+    @pytest.mark.parametrize("noun", ["domains", "tickets"])
+    def test_against_what_keeps_it_either_wins_and_never_both(
+        self, admin: Api, server: Running, noun: str
+    ) -> None:
+        for _ in range(6):
+            id = making.client(admin)
+            if noun == "domains":
+                kept = making.domain(admin, id, status="pending")
+                path, change = f"/domains/{kept}", {"status": "active"}
+                begin = partial(admin.put, path, change)
+            else:
+                kept = making.ticket(admin, "closed", client_id=id)
+                secret = admin.post(f"/clients/{id}/tokens", {}).json()["data"]["token"]
+                headers = {"Authorization": f"Bearer {secret}"}
+                begin = partial(
+                    httpx.post,
+                    f"{server.url}/tickets/{kept}/reply",
+                    json={"message": "Again"},
+                    headers=headers,
+                )
+            with ThreadPoolExecutor(2) as pool:
+                kept_open = pool.submit(begin)
+                gone = pool.submit(admin.request, "DELETE", f"/clients/{id}")
+            codes = (kept_open.result().status_code // 100, gone.result().status_code)
+            assert codes in ((2, 409), (4, 200))
+
     def test_against_creation_either_wins_and_never_both(self, admin: Api) -> None:
         for _ in range(8):
             id = making.client(admin)
@@ -201,6 +334,7 @@ class TestWords:
             ("a_b.c@d", ["a", "b", "c", "d"]),
             ("ﬁne ½ ２", ["fine", "1", "2", "2"]),
             ("日本語 テスト", ["日本語", "テスト"]),
+            ("Łódź, O’Neil & d'Été", ["lodz", "oneil", "dete"]),
             ("", []),
         ],
     )

@@ -172,6 +172,11 @@ BREAKS: dict[str, list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]] = {
         (_path("/invoices", "get"), lambda node: node.update(FAREWELL | {"x-sunset": "2026-01-01"})),
         (_path("/invoices", "get"), lambda node: node.update(FAREWELL | {"x-sunset": "soon"})),
     ],
+    "what_is_shown_can_be_written": [
+        (_schema("ClientAccount"), lambda node: node["properties"].update(tax_id={"type": "string"})),
+        (_schema("Profile"), lambda node: node["properties"].update(tax_id={"type": "string"})),
+        (_schema("ProfileInput"), lambda node: node["properties"].update(id={"type": "integer"})),
+    ],
     "operations_and_functions_match": [
         (_path("/invoices", "get"), lambda node: node.update(operationId="list_bills")),
     ],

@@ -631,8 +631,8 @@ NEW: dict[str, Callable[[], dict[str, Any]]] = {
         "client_id": 56,
         "product_id": 1,
         "billing_cycle": "monthly",
-        "domain": "new.example.com",
-        "username": "new",
+        "domain": f"{secrets.token_hex(8)}.example.com",
+        "username": f"u{secrets.token_hex(8)}",
     },
     "/invoices": lambda: {
         "client_id": 56,

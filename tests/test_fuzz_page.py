@@ -61,7 +61,7 @@ def test_its_targets_and_settings_exist() -> None:
 def test_what_it_says_of_the_configuration_is_so() -> None:
     served, used = tomllib.loads(fuzz.SERVED.read_text()), tomllib.loads(fuzz.settings())
     assert used["hooks"] == "tests.fuzz" and used["auth"]["wfc"]["peers"]
-    assert served["generation"] == {"allow-x00": False, "with-security-parameters": False}
+    assert served["generation"] == {"with-security-parameters": False}
     assert "412" in served["checks"]["positive_data_acceptance"]["expected-statuses"]
     assert served["phases"]["stateful"]["max-steps"]
     assert served["phases"]["stateful"]["inference"]["algorithms"] == []

@@ -222,6 +222,9 @@ class TestWanted:
             # A single letter is a whole word, which no longer word has.
             ("a and b", ["a", "and", "b"]),
             ("域 域名", ["域名"]),
+            ("域名解析", ["域名", "名解", "解析"]),
+            # An apostrophe is no end of a word.
+            ("O'Brien obrien", ["obrien"]),
             (" ".join(f"w{n}w" for n in range(10, 40)), [f"w{n}w" for n in range(10, 10 + search.MAX_WORDS)]),
         ],
     )
@@ -246,7 +249,9 @@ class TestWanted:
             ("k xylo", True),
             ("域", True),
             ("域名", True),
-            ("名", False),
+            ("名", True),
+            ("解析", True),
+            ("名析", False),
         ],
     )
     def test_what_is_found(self, admin: Api, client: Api, q: str, found: bool) -> None:
@@ -352,7 +357,7 @@ class TestWriteDomains:
         body = {"client_id": 999_999, "domain": "x.example.com", "expires_at": "2034-01-01T00:00:00Z"}
         assert admin.post("/domains", body).status_code == 404
         gone = making.client(admin)
-        id = making.domain(admin, gone)
+        id = making.domain(admin, gone, status="expired")
         admin.request("DELETE", f"/clients/{gone}")
         assert admin.post("/domains", body | {"client_id": gone}).status_code == 404
         # The books are never lost.

@@ -66,6 +66,16 @@ class TestCommands:
             nobody = operator(tmp_path, verb, "--name", "sam", typed=f"{PASSWORD}\n")
             assert (nobody.returncode, nobody.stderr) == (2, "cloudarc: The operator does not exist.\n")
 
+    def test_a_name_is_kept_composed_and_without_blanks_around_it(self, tmp_path: Path) -> None:
+        subprocess.run([sys.executable, "-m", "server", "migrate"], env=environment(tmp_path), check=True)
+        made = operator(tmp_path, "create", "--name", " Jose\u0301 ", typed=f"{PASSWORD}\n")
+        assert (made.returncode, made.stdout) == (0, "José may sign in at /admin.\n")
+        again = operator(tmp_path, "create", "--name", "José", typed=f"{PASSWORD}\n")
+        assert again.stderr == "cloudarc: Another operator has this name.\n"
+        assert operator(tmp_path, "unlock", "--name", "Jose\u0301").returncode == 0
+        for name in ("", "  ", "Jo\u200bsé", "Jo\nsé"):
+            assert operator(tmp_path, "create", "--name", name, typed=f"{PASSWORD}\n").returncode == 2
+
     @pytest.mark.parametrize("typed", ["", "\n", "short\n", "x" * (passwords.MAX_PASSWORD + 1)])
     def test_a_password_that_is_too_short_or_too_long_is_refused(self, tmp_path: Path, typed: str) -> None:
         refused = operator(tmp_path, "create", "--name", "robin", typed=typed)

@@ -482,7 +482,8 @@ class TestVerbs:
     def test_a_client_with_services_is_not_deleted(self, operator: Browser, admin: Api) -> None:
         refused = operator.send("/admin/clients/42/delete")
         assert refused.status_code == 409
-        assert "terminate them first" in text(refused)
+        assert "active or suspended services (terminate them)" in text(refused)
+        assert "close the tickets first" in text(operator.get("/admin/clients/42/delete"))
         id = making.client(admin)
         gone = operator.send(f"/admin/clients/{id}/delete")
         assert gone.headers["Location"] == "/admin/clients?done=delete_client"

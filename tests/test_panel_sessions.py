@@ -138,6 +138,15 @@ class TestSignIn:
     def test_the_right_password_opens_the_panel(self, browser: Browser, name: str) -> None:
         response = browser.sign_in(name, PASSWORD)
         assert (response.status_code, response.headers["Location"]) == (303, "/admin")
+
+    @pytest.mark.parametrize("typed", ["José {}", "Jose\u0301 {}", " José {} "])
+    def test_a_name_is_the_same_from_every_keyboard(
+        self, browser: Browser, server: Running, hashed: str, typed: str
+    ) -> None:
+        name = f"José {token_hex(4)}"
+        server.inside(lambda db: operators.create(db, name, hashed, app.now()), write=True)
+        assert browser.sign_in(typed.format(name.split()[1]), PASSWORD).status_code == 303
+        assert browser.sign_in(name.upper(), PASSWORD).status_code == 403
         assert name in text(browser.get("/admin"))
 
     def test_it_is_logged_who_has_and_not_who_has_not(

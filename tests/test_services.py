@@ -2,12 +2,18 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
+from secrets import token_hex
+from typing import Any
 
 import pytest
+from sqlalchemy import func, select
 
-from persistence.services import add_cycle
+from persistence.servers import Server
+from persistence.services import Service, add_cycle
+from tests import making
 from tests.contract_client import Api
 from tests.running import Running
+from tests.test_identity import HOSTNAMES, NO_HOSTNAMES
 
 
 def make(admin: Api, **values: object) -> dict:
@@ -125,6 +131,102 @@ class TestCreateService:
         again = make(admin, product_id=5)
         assert again["server_id"] == service["server_id"]
         admin.post(f"/services/{again['id']}/terminate")
+
+
+class TestNames:
+    def place(self, admin: Api, servers: int = 1) -> dict[str, Any]:
+        """The body of a service of a product that has servers of its own."""
+        kind = token_hex(8)
+        for _ in range(servers):
+            making.server(admin, kind=kind)
+        product = making.product(admin, kind=kind)
+        return {"client_id": 44, "product_id": product, "billing_cycle": "monthly"}
+
+    @pytest.mark.parametrize("name", list(HOSTNAMES))
+    def test_a_domain_in_any_form_is_kept_as_a_labels(self, admin: Api, name: str) -> None:
+        for written in [name, *HOSTNAMES[name]]:
+            service = make(admin, domain=written)
+            assert service["domain"] == name
+            admin.post(f"/services/{service['id']}/terminate")
+
+    @pytest.mark.parametrize("text", [each for each in NO_HOSTNAMES if each])
+    def test_what_is_no_domain_is_400(self, admin: Api, server: Running, text: str) -> None:
+        before = server.count(Service)
+        body = {"client_id": 44, "product_id": 2, "billing_cycle": "monthly", "domain": text}
+        refused = admin.post("/services", body)
+        assert refused.status_code == 400
+        if "\x00" not in text:
+            assert refused.json()["error"]["details"][0]["pointer"] == "/domain"
+        assert server.count(Service) == before
+
+    @pytest.mark.parametrize("username", ["a", "mysite", "a1_-b", "z" * 32])
+    def test_usernames_that_a_system_takes_are_taken(self, admin: Api, username: str) -> None:
+        assert admin.post("/services", self.place(admin) | {"username": username}).status_code == 201
+
+    @pytest.mark.parametrize(
+        "username",
+        [
+            "root; rm -rf /",
+            "A",
+            "1a",
+            "-a",
+            "_a",
+            "a b",
+            "a\n",
+            "ä",
+            "a.b",
+            "z" * 33,
+            "\u0430dmin",
+            "a\u200b",
+            "../a",
+        ],
+    )
+    def test_others_are_400(self, admin: Api, username: str) -> None:
+        refused = admin.post("/services", self.place(admin) | {"username": username})
+        assert refused.status_code == 400
+        assert refused.json()["error"]["details"][0]["pointer"] == "/username"
+
+    def test_both_may_be_empty_or_left_out_any_number_of_times(self, admin: Api) -> None:
+        for _ in range(2):
+            assert make(admin, domain="", username="")["username"] == ""
+            assert make(admin)["domain"] == ""
+
+    def test_a_second_service_of_a_domain_is_409_until_the_first_is_terminated(self, admin: Api) -> None:
+        domain = f"{token_hex(8)}.example.com"
+        first = make(admin, domain=domain)
+        for state in ("active", "suspended"):
+            if state == "suspended":
+                admin.post(f"/services/{first['id']}/suspend")
+            body = {"client_id": 45, "product_id": 3, "billing_cycle": "monthly", "domain": domain.upper()}
+            refused = admin.post("/services", body)
+            assert refused.status_code == 409
+            assert "has this domain" in refused.json()["error"]["message"]
+        admin.post(f"/services/{first['id']}/terminate")
+        assert make(admin, domain=domain)["domain"] == domain
+
+    def test_a_second_username_on_a_server_is_409_until_the_first_is_terminated(self, admin: Api) -> None:
+        body = self.place(admin) | {"username": "mysite"}
+        first = making.made(admin.post("/services", body))
+        refused = admin.post("/services", body)
+        assert refused.status_code == 409
+        assert "has this username" in refused.json()["error"]["message"]
+        assert admin.post("/services", self.place(admin) | {"username": "mysite"}).status_code == 201
+        admin.post(f"/services/{first}/terminate")
+        assert admin.post("/services", body).status_code == 201
+
+    @pytest.mark.parametrize("name", ["domain", "username"])
+    def test_of_many_at_once_one_is_provisioned_and_takes_one_place(
+        self, admin: Api, server: Running, name: str
+    ) -> None:
+        value = {"domain": f"{token_hex(8)}.example.com", "username": "once"}[name]
+        body = self.place(admin, servers=2 if name == "domain" else 1) | {name: value}
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: admin.post("/services", body), range(8)))
+        assert sorted(each.status_code for each in answers) == [201] + [409] * 7
+        assert server.count(Service, product_id=body["product_id"]) == 1
+        kind = admin.get(f"/products/{body['product_id']}").json()["data"]["kind"]
+        used = select(func.sum(Server.__table__.c.used).label("used")).where(Server.__table__.c.kind == kind)
+        assert server.inside(lambda db: db.one(used)).used == 1
 
 
 class TestVerbs:

@@ -61,8 +61,8 @@ class TestShowSchemathesis:
         assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
         assert response.text == fuzz.SERVED.read_text()
         served, used = tomllib.loads(response.text), tomllib.loads(fuzz.settings())
-        assert all(used[name] == each for name, each in served.items() if name != "checks")
-        assert all(used["checks"][name] == each for name, each in served["checks"].items())
+        for name, each in served.items():
+            assert used[name] == each or each.items() <= used[name].items()
         again = nobody.request(
             "GET", "/schemathesis.toml", headers={"If-None-Match": response.headers["ETag"]}
         )

@@ -464,8 +464,6 @@ class TestAmounts:
         100_000_000,
         Decimal("99999999.990000001"),
         "",
-        "1",
-        "1.0",
         "1.000",
         "01.00",
         "+1.00",
@@ -509,7 +507,7 @@ class TestAmounts:
     def test_a_form_takes_what_people_type_and_names_what_is_none(self, server: Running, admin: Api) -> None:
         browser = Browser(server)
         assert browser.sign_in().status_code == 303
-        typed = {"5": "5.00", "0.5": "0.50", "7.": "7.00", "19.99": "19.99"}
+        typed = {"5": "5.00", "0.5": "0.50", "19.99": "19.99"}
         for given, kept in typed.items():
             line = {"items.0.description": "A", "items.0.amount": given}
             made = browser.send("/admin/invoices/new", {"client_id": "42", "due_date": making.DUE, **line})

@@ -10,6 +10,8 @@ import httpx
 import pytest
 
 from openapi import contract
+from persistence.activity import Activity
+from persistence.events import Event
 from server import app
 from tests import making
 from tests.contract_client import DOCUMENT, Api
@@ -152,12 +154,89 @@ class TestEveryChangeIsANewVersion:
         assert tag(admin.get(f"/servers/{server_id}")) != before
 
 
+PUTS = [each for each in contract.operations(DOCUMENT) if each.method == "put"]
+
+
+class TestAnIdenticalPut:
+    """What is found as it should become is no change: no version, no activity, no event."""
+
+    SINGLE = ("/profile", "/settings")
+
+    def sent_back(self, operation: contract.Operation, shown: dict[str, Any]) -> dict[str, Any]:
+        """What an answer shows, as far as it can be written, without what is null."""
+        schema = operation.spec["requestBody"]["content"]["application/json"]["schema"]
+        (dialect,) = operation.audiences
+        members = contract.deref(DOCUMENT, contract.branch(DOCUMENT, schema, dialect))["properties"]
+        return _without_null({name: shown[name] for name in members if name in shown})
+
+    def test_there_is_something_to_test(self) -> None:
+        assert len(PUTS) >= 10
+        assert {each.path for each in PUTS} == NEW.keys() | {*self.SINGLE}
+
+    @pytest.mark.parametrize("operation", PUTS, ids=lambda each: each.id)
+    @pytest.mark.parametrize("bound", [False, True])
+    def test_of_everything_changes_nothing(
+        self, server: Running, admin: Api, client: Api, operation: contract.Operation, bound: bool
+    ) -> None:
+        api = client if "client" in operation.audiences else admin
+        path = operation.path
+        if path not in self.SINGLE:
+            path = path.replace("{id}", str(NEW[path][1](admin)))
+        before = api.get(path)
+        shown = before.json().get("data", before.json())
+        body = self.sent_back(operation, shown)
+        assert len(body) >= 1
+        rows = [server.count(each) for each in (Activity, Event)]
+        headers = {"If-Match": tag(before)} if bound else {}
+        answers = [api.request("PUT", path, json=body, headers=headers)]
+        answers += [api.request("PUT", path, json={name: body[name]}, headers=headers) for name in body]
+        assert {each.status_code for each in answers} == {200}
+        assert {tag(each) for each in answers} == {tag(before)}
+        assert {each.content for each in answers} == {before.content}
+        again = api.get(path)
+        assert (again.content, tag(again)) == (before.content, tag(before))
+        assert [server.count(each) for each in (Activity, Event)] == rows
+        stale = api.request("PUT", path, json=body, headers={"If-Match": '"999999"'})
+        assert stale.status_code == 412
+
+    @pytest.mark.parametrize("path", list(NEW))
+    def test_one_that_changes_something_is_one_change(self, server: Running, admin: Api, path: str) -> None:
+        body, make = NEW[path]
+        where = path.replace("{id}", str(make(admin)))
+        before, rows = tag(admin.get(where)), server.count(Activity)
+        first, second = (tag(admin.put(where, body)) for _ in range(2))
+        assert before != first == second
+        assert server.count(Activity) == rows + 1
+
+    def test_a_setting_that_was_never_set_and_is_sent_as_it_holds_is_none(self, admin: Api) -> None:
+        before = admin.get("/settings")
+        assert tag(admin.put("/settings", before.json()["data"])) == tag(before)
+
+    def test_an_email_in_another_spelling_is_a_change(self, admin: Api) -> None:
+        id = making.client(admin, email="spelled@same.example")
+        before = tag(admin.get(f"/clients/{id}"))
+        changed = admin.put(f"/clients/{id}", {"email": "Spelled@same.example"})
+        assert tag(changed) != before
+        assert changed.json()["data"]["email"] == "Spelled@same.example"
+
+    def test_a_domain_in_another_form_is_none(self, admin: Api) -> None:
+        id = making.domain(admin, domain="bücher-same.example")
+        before = tag(admin.get(f"/domains/{id}"))
+        assert tag(admin.put(f"/domains/{id}", {"domain": "BÜCHER-same.example"})) == before
+
+
+def _without_null(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_null(each) for name, each in value.items() if each is not None}
+    return value
+
+
 class TestIfMatch:
     @pytest.mark.parametrize("path", list(NEW))
     def test_a_change_of_an_old_version_is_refused(self, admin: Api, path: str) -> None:
         body, make = NEW[path]
         where = path.replace("{id}", str(make(admin)))
-        old = tag(admin.put(where, body))
+        old = tag(admin.get(where))
         new = tag(admin.put(where, body))
         assert old != new
         refused = admin.request("PUT", where, json=body, headers={"If-Match": old})
@@ -204,7 +283,7 @@ class TestIfMatch:
     def test_of_ten_changes_of_one_version_one_is_done(self, server: Running, admin: Api, path: str) -> None:
         body, make = NEW[path]
         where = path.replace("{id}", str(make(admin)))
-        version = tag(admin.put(where, body))
+        version = tag(admin.get(where))
         headers = {"Authorization": "Bearer demo-admin-key", "If-Match": version}
 
         def change(_: int) -> int:

@@ -2,12 +2,13 @@
 
 from alembic import context
 
+from persistence.search import INDEXES
 from persistence.tables import METADATA
 
 
 def include(_object: object, name: str | None, kind: str, _reflected: bool, _compared: object) -> bool:
     """Leave out the full-text indexes, which the migrations write in the words of each database."""
-    return not (kind == "table" and str(name).startswith(("article_words", "client_words")))
+    return not (kind == "table" and str(name).startswith(tuple(each.name for each in INDEXES)))
 
 
 connection = context.config.attributes["connection"]

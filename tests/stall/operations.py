@@ -72,6 +72,8 @@ FILTERS = {
     "operation": "update_client",
     "audience": "admin",
     "version": "3.1",
+    "due_from": "1000-01-01",
+    "due_to": "9999-12-31",
 }
 
 
