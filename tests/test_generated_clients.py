@@ -123,6 +123,21 @@ class TestJudge:
     def test_an_invented_name_and_a_lost_shape_are_told(self, name: str, text: str) -> None:
         assert len(list(faults(name, GOOD[name] + text))) == 1
 
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("openapi_typescript", "        EventData: {\n            [key: string]: unknown;\n        };\n"),
+            ("hey_api", "export type EventData = {\n    [key: string]: unknown;\n};\n"),
+            ("swagger_typescript_api", "export type EventData = Record<string, any>;\n"),
+            ("python", "class Event(BaseModel):\n    data: Dict[str, Any]\n"),
+            ("go", 'type Event struct {\n\tData map[string]interface{} `json:"data"`\n}\n'),
+        ],
+    )
+    def test_the_data_of_events_alone_have_no_shape(self, name: str, text: str) -> None:
+        assert list(faults(name, text)) == []
+        other = text.replace("EventData", "TicketData").replace("Event", "Ticket")
+        assert len(list(faults(name, other))) == 1
+
     def test_a_model_is_no_file_of_the_generators_own(self, tmp_path: Path) -> None:
         for name in ("model_admin_invoice_response.go", "response.go", "client.go"):
             (tmp_path / name).touch()

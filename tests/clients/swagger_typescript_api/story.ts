@@ -37,7 +37,7 @@ async function main(): Promise<void> {
 
   await step("authorise", async () => {
     assert.equal((await api.profile.getProfile()).data.id, 42);
-    await refused(api.services.listServices(bearer("nobody")), 401);
+    await refused(api.services.listServices({}, bearer("nobody")), 401);
   });
   await step("list", async () => {
     assert.deepEqual(services.data.map((row) => row.product_name), ["Business Hosting"]);
