@@ -41,9 +41,16 @@ from schemathesis.specs.openapi.checks import (
 from openapi import contract
 from persistence import demo
 
-EMAIL = re.compile(r"[^@ ]+@[^@ ]+")
 KEY = re.compile('("[!-~]{1,255}"|[!-~]{1,255})')
-WEBHOOK_URL = re.compile(contract.bundle()["components"]["schemas"]["WebhookUrl"]["pattern"])
+SCHEMAS = contract.bundle()["components"]["schemas"]
+WEBHOOK_URL = re.compile(SCHEMAS["WebhookUrl"]["pattern"])
+# Where a name may be there once, and what makes one of its own of it.
+ONCE = {
+    ("POST /clients", "email"): ("EmailInput", "{}{}"),
+    ("POST /domains", "domain"): ("DomainNameInput", "{}.{}"),
+    ("POST /services", "domain"): ("ServiceDomainInput", "{}.{}"),
+    ("POST /services", "username"): ("ServiceUsernameInput", "u{}"),
+}
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "build" / "fuzz"
@@ -105,7 +112,7 @@ def before_load_schema(_context: Any, document: dict[str, Any]) -> None:
 
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _options: Any) -> None:
-    """Give each new client an email address of its own, each new webhook a URL, each request a key.
+    """Give each new client, domain and service names of its own, each new webhook a URL, each request a key.
 
     Hypothesis repeats what it did, and ends a phase where the same call is answered 201 once and 409
     the next time; and a key that was used would keep what is new from being tried. Of the versions that
@@ -117,10 +124,14 @@ def before_call(_context: Any, case: Any, _options: Any) -> None:
         headers["Idempotency-Key"] = f"{secrets.token_hex(8)}{key.strip(chr(34))[:200]}"
     if isinstance(version, str) and len(version) % 2:
         headers["If-Match"] = "*"
-    if case.operation.label == "POST /clients" and isinstance(case.body, dict):
-        email = case.body.get("email")
-        if isinstance(email, str) and EMAIL.fullmatch(email):
-            case.body = {**case.body, "email": f"{secrets.token_hex(8)}{email[-200:]}"}
+    for (label, name), (schema, form) in ONCE.items():
+        if case.operation.label == label and isinstance(case.body, dict):
+            given = case.body.get(name)
+            # What is wrong stays wrong, and what is empty stays so.
+            if isinstance(given, str) and given and re.fullmatch(SCHEMAS[schema]["pattern"], given):
+                own = form.format(secrets.token_hex(8), given)
+                if len(own) <= SCHEMAS[schema]["maxLength"]:
+                    case.body = {**case.body, name: own}
     if case.operation.label == "POST /webhooks" and isinstance(case.body, dict):
         url = case.body.get("url")
         if isinstance(url, str) and len(url) <= 2000 and WEBHOOK_URL.fullmatch(url):
