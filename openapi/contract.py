@@ -12,8 +12,9 @@ use beyond OpenAPI:
 - ``x-ends-credentials`` on an operation: tokens or keys are dead after it, which all must know.
 - ``x-list`` on a header parameter: it may stand in several lines, which are joined by commas (RFC 9110).
 - ``x-expects`` on a schema: the end of the sentence "The amount field must be …".
-- ``x-text`` on a string: ``line``, ``lines`` or ``name``. The bundle says in ``not`` which characters such a
-  text must not contain. The server holds input to that, and answers with what older versions stored.
+- ``x-text`` on a string: ``any``, ``line``, ``lines`` or ``name``. The bundle says in ``not`` which
+  characters such a text must not contain. The server holds input to that, and answers with what older versions
+  stored.
 - ``x-pattern`` on a string: a ``pattern`` for the server's validators alone. Generated clients hold a
   ``format: date-time`` value to a ``pattern`` after they made a date of it, and fail.
 - ``x-also-accepts`` on a schema: another schema whose values the server accepts as well. Generators cannot
@@ -221,6 +222,7 @@ only ones that kin-openapi translates for Go.
 """
 
 NOT_IN_TEXT = {
+    "any": r"[\x00]",
     "line": rf"[\x00-\x1F\x7F-\x9F{DIRECTION}]",
     "lines": rf"[\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x9F{DIRECTION}]",
     # What is not seen would make two addresses look alike: blanks, soft hyphens, fillers, selectors.

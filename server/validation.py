@@ -299,6 +299,7 @@ ARTICLES = {
 
 
 TEXTS = {
+    "any": "must not contain NUL.",
     "line": "must be one line, without control characters and marks that change the text's direction.",
     "lines": (
         "must contain no marks that change the text's direction, and no control characters except line ends "

@@ -67,7 +67,7 @@ BREAKS: dict[str, list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]] = {
         ),
         (
             _schema("MoneyInput"),
-            lambda node: node["oneOf"].append({"$ref": "#/components/schemas/AdminService"}),
+            lambda node: node.update(oneOf=[{"$ref": "#/components/schemas/AdminService"}]),
         ),
     ],
     "passwords_are_write_only": [

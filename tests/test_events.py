@@ -57,7 +57,7 @@ def a_new_service(admin: Api, client: Api) -> Change:
 
 def a_suspended_service(admin: Api, client: Api) -> Change:
     id = making.service(admin)
-    return lambda: data(admin.post(f"/services/{id}/suspend", {"reason": "Größe 大阪 / \u2028"}))
+    return lambda: data(admin.post(f"/services/{id}/suspend", {"reason": "Größe 大阪 / 🦊"}))
 
 
 def a_terminated_service(admin: Api, client: Api) -> Change:

@@ -65,7 +65,7 @@ class TestServers:
         ("name", "value"),
         [
             *[("ip_address", each) for each in ("aaaa", ":::::", "999.1.1.1", "...", "1.2.3", "1::2::3")],
-            *[("hostname", each) for each in ("a..b", "a-", ".a", "x" * 64, "ü.example.net")],
+            *[("hostname", each) for each in ("a..b", "a-", ".a", "x" * 64, "ü_.example.net")],
         ],
     )
     def test_what_is_none_is_refused_by_name(self, admin: Api, name: str, value: str) -> None:

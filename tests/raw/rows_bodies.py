@@ -606,6 +606,12 @@ ROWS = [
         201,
         written=1,
     ),
+    Row(
+        "CR LF in a message works",
+        send("/tickets", CLIENT, '{"subject":"A","message":"B\\r\\nC","department_id":1}'),
+        201,
+        written=1,
+    ),
     *[
         Row(f"the department {id} works", send("/tickets", CLIENT, ticket(department=id)), 201, written=1)
         for id in ("1.0", "1e0", "10e-1", "0.1e1")
