@@ -13,8 +13,8 @@ use beyond OpenAPI:
 - ``x-list`` on a header parameter: it may stand in several lines, which are joined by commas (RFC 9110).
 - ``x-expects`` on a schema: the end of the sentence "The amount field must be …".
 - ``x-text`` on a string: ``any``, ``line``, ``lines`` or ``name``. The bundle says in ``not`` which
-  characters such a text must not contain. The server holds input to that, and answers with what older versions
-  stored.
+  characters such a text must not contain. The server holds input to that, and answers with what older
+  versions stored.
 - ``x-pattern`` on a string: a ``pattern`` for the server's validators alone. Generated clients hold a
   ``format: date-time`` value to a ``pattern`` after they made a date of it, and fail.
 - ``x-also-accepts`` on a schema: another schema whose values the server accepts as well. Generators cannot

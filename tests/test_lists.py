@@ -451,7 +451,7 @@ UNIQUE = {
     ("domains", "domain"): "n || '.' || domain",
     ("events", "uid"): "n || '-' || events.id",
     ("services", "domain"): "CASE WHEN domain = '' THEN '' ELSE n || '.' || domain END",
-    ("services", "username"): "CASE WHEN username = '' THEN '' ELSE username || n END",
+    ("services", "username"): "CASE WHEN username = '' THEN '' ELSE username || '-' || n END",
     ("tickets", "ticket_number"): "substr(ticket_number, 5) || n",
     ("tokens", "digest"): "n || substr(digest, 4)",
     ("webhooks", "url"): "url || n",
