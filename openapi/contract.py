@@ -354,8 +354,12 @@ def at_path(document: Document, schema: Node, path: Sequence[str]) -> Node:
 
 
 def modernise(document: Document) -> Document:
-    """The same contract in OpenAPI 3.1: ``webhooks``, type arrays, examples as JSON Schema has them."""
+    """The same contract in OpenAPI 3.1: ``webhooks``, type arrays, examples as JSON Schema has them.
+
+    The schema of 3.1 demands an absolute URL of ``externalDocs``, and the server does not know its own.
+    """
     result = {"webhooks" if key == "x-webhooks" else key: value for key, value in _modern(document).items()}
+    result.pop("externalDocs", None)
     return {**result, "openapi": "3.1.0"}
 
 

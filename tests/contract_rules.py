@@ -176,7 +176,11 @@ def info_says_whose_it_is(document: contract.Document) -> Iterator[str]:
         # The parser of the most used generator refuses a document whose contact has a relative address.
         yield "the url of the contact must be absolute"
     base, page = document["servers"][0]["url"], document.get("externalDocs", {}).get("url", "")
-    if page not in {base + path for path in document["paths"]}:
+    if is_modern(document):
+        # The schema of OpenAPI 3.1 demands an absolute URL.
+        if page:
+            yield f"externalDocs leads to {page}, which is not absolute"
+    elif page not in {base + path for path in document["paths"]}:
         yield f"externalDocs leads to {page or 'nothing'}, which is no path of the contract"
 
 
