@@ -103,11 +103,11 @@ async def create(db: Connection, values: dict[str, Any]) -> Row:
 
     Raises NotFound where its client does not exist, Conflict where its name is taken, or its dates are wrong.
     """
-    values = values | {"domain": require_hostname("domain", values["domain"])}
-    _require_order(values["registered_at"], values["expires_at"])
     await clients.hold(db, values["client_id"])
+    _require_order(values["registered_at"], values["expires_at"])
+    name = require_hostname("domain", values["domain"])
     try:
-        return await exists(db, INSERT, "domain", **values)
+        return await exists(db, INSERT, "domain", **values | {"domain": name})
     except Duplicate:
         raise Conflict(TAKEN) from None
 

@@ -190,9 +190,9 @@ async def create(
     now: datetime,
 ) -> Row:
     """Provision a service on a free place. Raises NotFound, Conflict."""
-    name = require_hostname("domain", domain) if domain else ""
     await clients.hold(db, client_id)
     product = await products.orderable(db, product_id, billing_cycle)
+    name = require_hostname("domain", domain) if domain else ""
     try:
         made = await exists(
             db,

@@ -177,6 +177,9 @@ class _Comparison:
             # Of two patterns nobody knows which admits more.
             one_way = new.get("pattern") is None if way == "in" else old.get("pattern") is None
             yield Change(not one_way, f"{where}: the pattern has changed.")
+        if old.get("not") != new.get("not"):
+            one_way = new.get("not") is None if way == "in" else old.get("not") is None
+            yield Change(not one_way, f"{where}: what it must not contain has changed.")
         before, after = old.get("enum"), new.get("enum")
         if before is None or after is None:
             if before != after:

@@ -425,7 +425,7 @@ class Stock:
     """Each a check, an operation, and the status of the answer."""
     called: frozenset[str]
     allowed: Mapping[str, str]
-    """The methods that an operation's path allows, by the answers to OPTIONS."""
+    """The methods of each path, by the answers to OPTIONS."""
 
     @property
     def unexpected(self) -> set[tuple[str, str, int]]:
@@ -470,7 +470,7 @@ def stock(target: Target, audience: contract.Audience, *options: str, configured
                 label = f"{case['method']} {case['path']}"
                 called.add(label)
                 if interaction["request"]["method"] == "OPTIONS" and "allow" in response.get("headers", {}):
-                    allowed[label] = ", ".join(response["headers"]["allow"])
+                    allowed[case["path"]] = ", ".join(response["headers"]["allow"])
                 failures |= {
                     (each["name"], label, response.get("status_code", 0))
                     for each in recorder.get("checks", {}).get(key, [])

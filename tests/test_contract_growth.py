@@ -101,6 +101,7 @@ BREAKS: list[tuple[Damage, str]] = [
     (_schema("TicketSubject", maxLength=100000), "maxLength is 100000"),
     (_schema("Money", maxLength=99), "maxLength is 99"),
     (_schema("Money", pattern="^x$"), "the pattern has changed"),
+    (_schema("TicketSubject", **{"not": {"pattern": "x"}}), "what it must not contain has changed"),
     (_schema("Money", type="number"), "type is number, was string"),
     (_schema("Id", format="int32"), "format is int32, was int64"),
     (_schema("MoneyInput", multipleOf=1), "multipleOf is 1"),
