@@ -105,7 +105,7 @@ func main() {
 	step("page", func() {
 		first, _, err := operator.InvoicesAPI.ListInvoices(ctx).Limit(2).Execute()
 		check(err == nil && len(first.Data) == 2 && first.Meta.Total > 4, err)
-		second, _, err := operator.InvoicesAPI.ListInvoices(ctx).Limit(2).After(first.Data[1].Id).Execute()
+		second, _, err := operator.InvoicesAPI.ListInvoices(ctx).Limit(2).After(strconv.FormatInt(first.Data[1].Id, 10)).Execute()
 		check(err == nil && len(second.Data) == 2 && second.Data[0].Id < first.Data[1].Id, err)
 	})
 	step("create", func() {

@@ -40,7 +40,7 @@ async function main(): Promise<void> {
   await step("page", async () => {
     const first = (await admin.listInvoices({ client: operator, query: { limit: 2 } })).data;
     const after = first?.data.at(-1)?.id ?? assert.fail("empty");
-    const second = (await admin.listInvoices({ client: operator, query: { limit: 2, after } })).data;
+    const second = (await admin.listInvoices({ client: operator, query: { limit: 2, after: String(after) } })).data;
     assert(first?.data.length === 2 && second?.data.length === 2 && first.meta.total > 4);
     assert(second.data.every((row) => row.id < after));
   });

@@ -122,9 +122,9 @@ class Story {
             check(services.getData().get(0).getProductName().equals("Business Hosting"), services);
         });
         step("page", () -> {
-            var first = invoices.listInvoices(null, 2, null, null, null);
+            var first = invoices.listInvoices(null, 2, null, null, null, null, null, null);
             long last = first.getData().get(1).getId();
-            var second = invoices.listInvoices(null, 2, last, null, null);
+            var second = invoices.listInvoices(null, 2, String.valueOf(last), null, null, null, null, null);
             check(second.getData().size() == 2 && first.getMeta().getTotal() > 4, first);
             check(second.getData().get(0).getId() < last, second);
         });
@@ -147,7 +147,7 @@ class Story {
             check(recovery.getData().getWebhookId() == id, recovery);
         });
         step("unchanged", () -> {
-            long id = invoices.listInvoices(null, 1, null, null, null).getData().get(0).getId();
+            long id = invoices.listInvoices(null, 1, null, null, null, null, null, null).getData().get(0).getId();
             String tag = invoices.getInvoiceWithHttpInfo(id, null).getHeaders().get("etag").get(0);
             denied(() -> invoices.getInvoice(id, tag), 304);
         });

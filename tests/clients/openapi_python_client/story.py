@@ -77,7 +77,7 @@ def main() -> None:
     with step("page"):
         first = list_invoices.sync(client=operator, limit=2)
         assert isinstance(first, shapes.AdminInvoiceList)
-        second = list_invoices.sync(client=operator, limit=2, after=first.data[-1].id)
+        second = list_invoices.sync(client=operator, limit=2, after=str(first.data[-1].id))
         assert isinstance(second, shapes.AdminInvoiceList)
         assert len(first.data) == len(second.data) == 2 and first.meta.total > 4
         assert first.data[-1].id > second.data[0].id

@@ -80,7 +80,7 @@ step('list', function () use ($services) {
 step('page', function () use ($invoices) {
     $first = $invoices->listInvoices(limit: 2);
     $last = $first->getData()[1]->getId();
-    $second = $invoices->listInvoices(limit: 2, after: $last);
+    $second = $invoices->listInvoices(limit: 2, after: (string) $last);
     check(count($first->getData()) === 2 && count($second->getData()) === 2 && $first->getMeta()->getTotal() > 4);
     check($second->getData()[0]->getId() < $last);
 });

@@ -58,7 +58,7 @@ def main() -> None:
         ]
     with step("page"):
         first = invoices.list_invoices(limit=2)
-        second = invoices.list_invoices(limit=2, after=first.data[-1].id)
+        second = invoices.list_invoices(limit=2, after=str(first.data[-1].id))
         assert len(first.data) == len(second.data) == 2 and first.meta.total > 4
         assert first.data[-1].id > second.data[0].id
     with step("create"):

@@ -63,7 +63,7 @@ end
 step("list") { check(services.data.map(&:product_name) == ["Business Hosting"], services) }
 step("page") do
   first = invoices.list_invoices(limit: 2)
-  second = invoices.list_invoices(limit: 2, after: first.data.last.id)
+  second = invoices.list_invoices(limit: 2, after: first.data.last.id.to_s)
   check(first.data.size == 2 && second.data.size == 2 && first.meta.total > 4, first)
   check(second.data.first.id < first.data.last.id, second)
 end

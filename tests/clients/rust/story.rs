@@ -75,9 +75,14 @@ async fn main() -> Result<(), Failure> {
         assert_eq!(names, ["Business Hosting"]);
     });
     step!("page", {
-        let first = admin_apis::invoices_api::list_invoices(&operator, None, Some(2), None, None, None).await?;
+        let first =
+            admin_apis::invoices_api::list_invoices(&operator, None, Some(2), None, None, None, None, None, None).await?;
         let last = first.data[1].id;
-        let second = admin_apis::invoices_api::list_invoices(&operator, None, Some(2), Some(last), None, None).await?;
+        let after = last.to_string();
+        let second = admin_apis::invoices_api::list_invoices(
+            &operator, None, Some(2), Some(&after), None, None, None, None, None,
+        )
+        .await?;
         assert!(second.data.len() == 2 && first.meta.total > 4 && second.data[0].id < last);
     });
     step!("create", {

@@ -45,7 +45,7 @@ async function main(): Promise<void> {
   await step("page", async () => {
     const first = (await operator.invoices.listInvoices({ limit: 2 })).data;
     const after = first.data.at(-1)?.id ?? assert.fail("empty");
-    const second = (await operator.invoices.listInvoices({ limit: 2, after })).data;
+    const second = (await operator.invoices.listInvoices({ limit: 2, after: String(after) })).data;
     assert(first.data.length === 2 && second.data.length === 2 && first.meta.total > 4);
     assert(second.data.every((row) => row.id < after));
   });

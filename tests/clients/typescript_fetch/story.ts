@@ -46,7 +46,7 @@ async function main(): Promise<void> {
   await step("page", async () => {
     const first = await invoices.listInvoices({ limit: 2 });
     const last = first.data.at(-1) ?? assert.fail("empty");
-    const second = await invoices.listInvoices({ limit: 2, after: last.id });
+    const second = await invoices.listInvoices({ limit: 2, after: String(last.id) });
     assert(first.data.length === 2 && second.data.length === 2 && first.meta.total > 4);
     assert(second.data.every((row) => row.id < last.id));
   });
