@@ -81,6 +81,9 @@ def main(record: str, client: str, admin: str, token: str, key: str) -> int:
     wrong, count = [], 0
     for line in Path(record).read_text().splitlines():
         exchange = json.loads(line)
+        if exchange["path"].partition("?")[0].endswith("/openapi.json"):
+            # The projections leave out the operations that serve the contract.
+            continue
         # Who has no valid credential gets what either projection tells of.
         known = {f"Bearer {token}": ["client"], f"Bearer {key}": ["admin"]}
         mine = known.get(_bearer(exchange), list(judges))
