@@ -39,7 +39,7 @@ class TestVerdicts:
         assert text.startswith(command.HEAD)
         rows = re.findall(r"^\| (.+?) \| .+ \| [\d.]+ \| (\w+) \|$", text, re.MULTILINE)
         source = Path(command.__file__).read_text()
-        assert [name for name, _ in rows] == re.findall(r'verdict\("(.+?)"', source)
+        assert [name for name, _ in rows] == re.findall(r'verdict\(\s*"(.+?)"', source)
         assert len(rows) > 5 and {word for _, word in rows} == {"ok"}
 
     def test_what_is_missing_is_told_with_the_package_that_has_it(
