@@ -612,6 +612,11 @@ ROWS = [
         201,
         written=1,
     ),
+    Row(
+        "CR LF in a product works",
+        send("/products/1", ADMIN, '{"description":"B\\r\\nC"}', method="PUT"),
+        200,
+    ),
     *[
         Row(f"the department {id} works", send("/tickets", CLIENT, ticket(department=id)), 201, written=1)
         for id in ("1.0", "1e0", "10e-1", "0.1e1")

@@ -304,11 +304,12 @@ def _text(schema: Any, unit: str, nth: int) -> str:
     if schema.get("format") in contract.DATE_FORMATS:
         return str(schema["example"])
     most = schema["maxLength"]
+    # What must be unique has a number; the rest of a name is as long as IDNA and SMTP take.
     shapes = [
         filled(unit, most),
-        # Addresses are unique.
-        f"{nth}{filled(unit, most - 20)}@example.com",
-        f"{nth}{filled('😀', most - 20)}@example.com",
+        f"n{nth}".ljust(most, "a"),
+        f"{nth}".ljust(64, "é") + f"@{'ö' * 50}.example.com",
+        f"n{nth}.{'.'.join(['ö' * 50] * 3)}.example.com",
         f"https://127.0.0.1/{nth}/{'a' * (most - 40)}",
         filled("a.", most),
     ]
