@@ -18,7 +18,7 @@ TICKET = {
 INVOICE = {
     "client_id": 56,
     "due_date": "2035-01-31",
-    "items": [{"description": f"Service {n}, one month", "amount": f"{n}.99"} for n in range(1, 21)],
+    "items": [{"description": f"Service {n}, one month", "amount": round(n + 0.99, 2)} for n in range(1, 21)],
 }
 
 

@@ -23,7 +23,7 @@ class TicketInput(Struct, forbid_unknown_fields=True):
 
 class LineInput(Struct, forbid_unknown_fields=True):
     description: Annotated[str, Meta(min_length=1, max_length=500)]
-    amount: Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,7})(\.[0-9]{1,2})?$")]
+    amount: Annotated[float, Meta(ge=0, le=99_999_999.99)]
 
 
 class InvoiceInput(Struct, forbid_unknown_fields=True):
