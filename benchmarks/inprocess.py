@@ -23,8 +23,9 @@ from handlers.caller import Caller
 from openapi import contract
 from persistence.engines import connect
 from server.app import assemble, now
-from server.edge import Edge
-from server.transport import COMPLETE, Call
+from server.http.body import COMPLETE
+from server.request.context import RequestContext
+from server.request.edge import Edge
 
 CALLERS = {"admin": Caller.admin(1, "*"), "client": Caller.client(1, CLIENT)}
 
@@ -50,7 +51,7 @@ def own_cost(store: Store, rounds: int, calls: int, hello: Callable[[], float]) 
 async def _costs(url: str, rounds: int, calls: int, hello: Callable[[], float]) -> Mapping[str, Own]:
     database = Memory(connect(url))
     await database.open()
-    edge = assemble(database, contract.bundle())
+    edge, _ = assemble(database, contract.bundle())
 
     async def bare_list() -> None:
         async with database.reading() as db:
@@ -98,9 +99,9 @@ def _through(edge: Edge, request: Request) -> Callable[[], Awaitable[None]]:
     async def call() -> None:
         nonlocal status
         status = 0
-        made = Call("0123456789abcdef", 0.0, caller=caller, dialect=caller.dialect)
+        made = RequestContext("0123456789abcdef", 0.0, caller=caller, dialect=caller.dialect)
         made.match = match = edge.routes.match(path.encode())
-        made.plan = match.plan(request.method) if match else None
+        made.plan = match.for_method(request.method) if match else None
         scope = {
             "type": "http",
             "http_version": "1.1",

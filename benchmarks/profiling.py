@@ -16,18 +16,18 @@ from benchmarks.work import LIST, TICKETS
 
 LAYERS: Sequence[tuple[str, str]] = (
     ("webhook worker", r"webhooks/delivery|webhooks/sending"),
-    ("log line", r"log_call|server/logs|logging/"),
+    ("log line", r"log_request|observe/logs|logging/"),
     ("count (Redis)", r"persistence/counters|redis/|\b_count "),
-    ("identify (token)", r"_find_caller|identify|_remember_use|_write_use"),
+    ("identify (token)", r"_find_caller|identify|_record_use|_write_use"),
     ("database", r"persistence/engines|persistence/database|asyncpg/|sqlite3/"),
-    ("check and serialise the answer", r"\breply \(.*server/pipeline"),
+    ("check and serialise the answer", r"\breply \(.*server/request/plan"),
     ("event (outbox)", r"webhooks/"),
     ("handler and statements", r"handlers/|persistence/"),
-    ("send", r"send_reply|wrapper \(.*server/edge|\bAnswer\.|\bsend \(.*uvicorn"),
+    ("send", r"send_reply|send_with_headers \(.*server/request/edge|\bAnswer\.|\bsend \(.*uvicorn"),
     ("check the request", r"arguments \(|read_body|server/validation|is_json|accepts \("),
-    ("pipeline, the rest", r"server/pipeline|connexion/"),
-    ("edge", r"server/edge|server/subject|server/health|server/metrics|server/transport|server/security"),
-    ("transport (uvicorn, event loop)", r"uvicorn/|server/protocol|uvloop|asyncio/|selectors|threading"),
+    ("pipeline, the rest", r"server/request/(pipeline|plan|routes|idempotency)|connexion/"),
+    ("edge", r"server/request/|server/http/(body|headers|reply)|server/observe/"),
+    ("transport (uvicorn, event loop)", r"uvicorn/|server/http/protocol|uvloop|asyncio/|selectors|threading"),
 )
 """The layers and what a frame of theirs looks like. A stack falls into the first that a frame of it names."""
 

@@ -16,8 +16,7 @@ from typing import NoReturn
 
 from openapi import contract
 from persistence.errors import Refusal, StartError
-from server import environment
-from server.environment import SettingError, Settings
+from server.settings import SettingError, Settings, read_settings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         for name in ("host", "port", "workers"):
             if getattr(options, name, None) is not None:
                 os.environ[f"CLOUDARC_{name.upper()}"] = str(getattr(options, name))
-        settings = environment.read()
+        settings = read_settings()
         return _function(options.run)(settings, options) or 0
     except (SettingError, StartError, Refusal, contract.ContractError) as error:
         print(f"cloudarc: {error}", file=sys.stderr)
@@ -44,14 +43,14 @@ Command = Callable[[Settings, argparse.Namespace], int | None]
 
 
 def _function(place: str) -> Command:
-    """The function of a command, at ``module:name``. It is imported only now, since that may take a second.
+    """Import the function of a command, ``module:name`` in ``server.commands``.
 
-    Looking for garbage meanwhile would take a fifth of it, and find none; nor is any found there later.
+    The import takes up to a second. The garbage collector would take a fifth of that and find nothing.
     """
     module, _, name = place.partition(":")
     gc.disable()
     try:
-        found: Command = getattr(import_module(module), name)
+        found: Command = getattr(import_module(f"server.commands.{module}"), name)
         gc.freeze()
     finally:
         gc.enable()
@@ -101,27 +100,35 @@ def _parser() -> argparse.ArgumentParser:
         result.set_defaults(run=run)
         return result
 
-    each = command("serve", "server.serving:serve", "serve the API")
+    each = command("serve", "serve:serve", "serve the API")
     each.add_argument("--host", help="the address to listen on (CLOUDARC_HOST)")
     each.add_argument("--port", help="the port to listen on, 0 for any that is free (CLOUDARC_PORT)")
     each.add_argument("--workers", help="how many processes serve (CLOUDARC_WORKERS)")
-    command("worker", "server.serving:work", "deliver webhooks until stopped")
-    each = command("purge", "server.upkeep:purge", "delete old events, deliveries and idempotency keys")
+    command("worker", "serve:work", "deliver webhooks until stopped")
+    each = command("purge", "maintenance:purge", "delete old events, deliveries and idempotency keys")
     each.add_argument("--days", type=_days, default=30, help="how old they are (default: 30)")
-    each = command("backup", "server.upkeep:backup", "copy the whole database to a file, while it is served")
+    each = command(
+        "backup",
+        "maintenance:backup",
+        "copy the whole database to a file, while it is served",
+    )
     each.add_argument("file", help="where to; it must not exist")
-    each = command("restore", "server.upkeep:restore", "fill an empty database from a backup")
+    each = command("restore", "maintenance:restore", "fill an empty database from a backup")
     each.add_argument("file", help="the backup")
-    command("reseal", "server.upkeep:reseal", "seal secrets anew after CLOUDARC_SECRET_KEY has changed")
-    command("doctor", "server.doctor:doctor", "look at all that a server needs, and say what to do")
-    command("migrate", "server.upkeep:migrate", "bring the database to the newest state")
-    each = command("seed", "server.upkeep:seed", "fill an empty database")
+    command(
+        "reseal",
+        "maintenance:reseal",
+        "seal secrets anew after CLOUDARC_SECRET_KEY has changed",
+    )
+    command("doctor", "doctor:doctor", "look at all that a server needs, and say what to do")
+    command("migrate", "maintenance:migrate", "bring the database to the newest state")
+    each = command("seed", "maintenance:seed", "fill an empty database")
     each.add_argument("--demo", action="store_true", required=True, help="with the demo data")
     each = command("token", "", "API tokens of clients")
-    each = _create(each, "server.access:create_token")
+    each = _create(each, "credentials:create_token")
     each.add_argument("--client", type=_id, required=True, help="the id of the client")
     each = command("key", "", "API keys of the operator")
-    each = _create(each, "server.access:create_key")
+    each = _create(each, "credentials:create_key")
     each.add_argument("--name", type=_name, required=True, help="what the key is for")
     each.add_argument("--scope", action="append", required=True, help="a scope such as invoices:read, or *")
     each = command("operator", "", "operators of the panel")
@@ -129,17 +136,21 @@ def _parser() -> argparse.ArgumentParser:
     for name, run, text in (
         (
             "create",
-            "server.access:create_operator",
+            "credentials:create_operator",
             "make one; the password is asked for, or read from stdin",
         ),
-        ("password", "server.access:change_password", "give one another password, and end all its sessions"),
-        ("unlock", "server.access:unlock_operator", "end the delays after failed sign-ins"),
+        (
+            "password",
+            "credentials:change_password",
+            "give one another password, and end all its sessions",
+        ),
+        ("unlock", "credentials:unlock_operator", "end the delays after failed sign-ins"),
     ):
         each = verbs.add_parser(name, help=text, description=text)
         each.add_argument("--name", type=_operator, required=True, help="what the operator is called")
         each.set_defaults(run=run)
-    verbs.add_parser("list", help="list them").set_defaults(run="server.access:list_operators")
-    each = command("spec", "server.upkeep:spec", "print the contract")
+    verbs.add_parser("list", help="list them").set_defaults(run="credentials:list_operators")
+    each = command("spec", "maintenance:spec", "print the contract")
     each.add_argument("--audience", choices=contract.AUDIENCES, help="one kind of credential")
     each.add_argument("--format", choices=("yaml", "json"), default="yaml", help="the form (default: yaml)")
     each.add_argument("--version", choices=contract.VERSIONS, default="3.0", help="of OpenAPI (default: 3.0)")

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from threading import Thread
-from typing import Any
+from typing import Any, NamedTuple
 
 import jsonschema_rs
 from connexion import AsyncApp
@@ -22,6 +22,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from openapi import contract
+from panel.app import Panel
 from persistence.counters import Counters
 from persistence.database import Database
 from persistence.demo import OPERATOR_HASH
@@ -29,18 +30,19 @@ from persistence.engines import connect
 from persistence.listing import keep_folded
 from persistence.sealing import Box
 from persistence.settings import NO_LIMITS, Values, Watched
-from server import environment, logs
-from server.clock import now as now
-from server.edge import SAFETY, Edge
-from server.environment import Settings
-from server.health import Health, Probes
-from server.metrics import Metrics
-from server.panel import Front
-from server.pipeline import Clock, Pipeline
-from server.processes import end_worker_with_server
-from server.stopping import heard
-from server.subject import Subjects
-from server.transport import request_id
+from server.http.headers import request_id
+from server.observe import logs
+from server.observe.health import Health, Probes
+from server.observe.logs import log_request
+from server.observe.metrics import Metrics
+from server.panel_mount import Operations, PanelMount, SignInLimit
+from server.process.children import end_worker_with_server
+from server.process.clock import now as now
+from server.process.shutdown import heard
+from server.request.edge import SECURITY_HEADERS, Edge, Observer
+from server.request.pipeline import Clock, Pipeline
+from server.request.rate_limit import RateLimitKeys
+from server.settings import Settings, read_settings, secret_key
 from webhooks.delivery import Worker
 
 
@@ -70,6 +72,13 @@ class Contract(OpenAPISpecification):
             raise InvalidSpecification(f"{place}: {error.message}") from None
 
 
+class Assembly(NamedTuple):
+    """The API as an ASGI app, and the pipeline that also runs its operations in this process."""
+
+    edge: Edge
+    pipeline: Pipeline
+
+
 def assemble(
     database: Database,
     document: contract.Document,
@@ -78,23 +87,23 @@ def assemble(
     demo: bool = True,
     defaults: Values = NO_LIMITS,
     counters: Counters | None = None,
-    subjects: Subjects | None = None,
+    keys: RateLimitKeys | None = None,
     box: Box | None = None,
     private_targets: bool = False,
     worker: Worker | None = None,
     health: Health | None = None,
+    observers: Sequence[Observer] = (log_request,),
     metrics: Metrics | None = None,
     metrics_ports: Sequence[int] = (),
-) -> Edge:
-    """The API over a database that is open, or that the lifespan opens; ``demo`` admits demo credentials.
+) -> Assembly:
+    """Build the API over a database that is open, or that the lifespan opens.
 
-    ``defaults`` are the settings that hold until the operator changes them. Without ``counters`` calls
-    are counted in this process. Without ``box`` webhooks cannot be made. A ``worker`` delivers beside the
-    API for as long as that runs. A signal to end tells ``worker`` and ``health`` at once. ``metrics`` are
-    served on one of ``metrics_ports``.
+    ``demo`` admits demo credentials. ``defaults`` hold until an operator changes a setting. Without
+    ``counters`` this process counts requests by itself. Without ``box`` no webhook can be created. ``worker``
+    delivers webhooks during the lifespan; a signal stops it and marks ``health`` as stopping. ``metrics`` are
+    served on the first free one of ``metrics_ports``.
     """
     counters = counters or Counters(None)
-    own = {"defaults": defaults, "box": box, "private_targets": private_targets}
     watched = Watched(database, defaults)
 
     def stop() -> None:
@@ -105,15 +114,15 @@ def assemble(
     @asynccontextmanager
     async def running() -> AsyncIterator[None]:
         await database.open()
-        beside = [asyncio.create_task(each) for each in (watched.keep_fresh(), keep_folded(database))]
+        background = [asyncio.create_task(each) for each in (watched.keep_fresh(), keep_folded(database))]
         try:
             await watched.refresh()
             await counters.open()
             yield
         finally:
-            for task in beside:
+            for task in background:
                 task.cancel()
-            await asyncio.wait(beside)
+            await asyncio.wait(background)
             await counters.close()
             await database.close()
             logs.flush()
@@ -129,32 +138,45 @@ def assemble(
                 await stack.enter_async_context(worker.working())
             yield
 
-    app = AsyncApp(
-        "cloudarc",
-        lifespan=lifespan,
-        middlewares=[
-            LifespanMiddleware,
-            partial(Pipeline, database=database, clock=clock, own=own, ended=counters.renew),
-        ],
-        resolver=Resolver(finder(document)),
-        swagger_ui_options=SwaggerUIOptions(serve_spec=False, swagger_ui=False),
+    stack, pipeline = _build_stack(
+        document,
+        lifespan,
+        partial(
+            Pipeline,
+            database=database,
+            clock=clock,
+            dependencies={"defaults": defaults, "box": box, "private_targets": private_targets},
+            on_credentials_revoked=counters.renew,
+        ),
     )
-    app.middleware.apis.append(API(Contract(document), base_path=None, **vars(app.middleware.options)))
-    # Built now, not at the first request: a handler that is missing must stop the start.
-    stack, layers = app.middleware._build_middleware_stack()
-    pipeline = next(each for each in layers if isinstance(each, Pipeline))
-    return Edge(
+    edge = Edge(
         stack,
         routes=pipeline.routes,
-        pipeline=pipeline,
         database=database,
         clock=clock,
         demo=demo,
         counters=counters,
         limit=lambda name: int(getattr(watched.values, name)),
-        subjects=subjects,
-        metrics=metrics,
+        keys=keys,
+        observers=observers,
     )
+    return Assembly(edge, pipeline)
+
+
+def _build_stack(
+    document: contract.Document, lifespan: Callable[[Any], Any], pipeline: Callable[..., Pipeline]
+) -> tuple[ASGIApp, Pipeline]:
+    """Let Connexion bind the handlers. A missing handler raises here, not at the first request."""
+    app = AsyncApp(
+        "cloudarc",
+        lifespan=lifespan,
+        middlewares=[LifespanMiddleware, pipeline],
+        resolver=Resolver(finder(document)),
+        swagger_ui_options=SwaggerUIOptions(serve_spec=False, swagger_ui=False),
+    )
+    app.middleware.apis.append(API(Contract(document), base_path=None, **vars(app.middleware.options)))
+    stack, layers = app.middleware._build_middleware_stack()
+    return stack, next(each for each in layers if isinstance(each, Pipeline))
 
 
 PREFLIGHT = {"origin", "access-control-request-method"}
@@ -176,7 +198,7 @@ class CrossOrigin(CORSMiddleware):
     def preflight_response(self, request_headers: Headers) -> Response:
         response = super().preflight_response(request_headers)
         response.headers["X-Request-Id"] = request_id(request_headers.raw)
-        response.headers.update({name.decode(): value.decode() for name, value in SAFETY})
+        response.headers.update({name.decode(): value.decode() for name, value in SECURITY_HEADERS})
         return response
 
 
@@ -201,7 +223,7 @@ def cross_origin(app: ASGIApp, origins: Sequence[str], document: contract.Docume
 def create(settings: Settings | None = None) -> ASGIApp:
     """The app as it is served. Raises SettingError, StartError, ContractError."""
     end_worker_with_server()
-    settings = settings or environment.read()
+    settings = settings or read_settings()
     logs.set_up(settings)
     document = contract.bundle()
     defaults = Values(
@@ -210,28 +232,42 @@ def create(settings: Settings | None = None) -> ASGIApp:
         rate_limit_anonymous=settings.rate_limit_anonymous,
     )
     database = connect(settings.database_url)
-    box = Box(environment.secret_key(settings), settings.other_secret_key)
+    box = Box(secret_key(settings), settings.other_secret_key)
     private_targets = settings.webhook_private_targets == "on"
     inline = settings.webhook_worker == "inline"
     counters = Counters(settings.redis_url)
+    keys = RateLimitKeys(settings.trusted_proxies)
     health = Health(database, counters)
-    edge = assemble(
+    metrics = Metrics(database, counters, now) if settings.metrics_ports else None
+    observers: list[Observer] = [log_request, *([metrics.count] if metrics else [])]
+    edge, pipeline = assemble(
         database,
         document,
         demo=not settings.production,
         defaults=defaults,
         counters=counters,
-        subjects=Subjects(settings.trusted_proxies),
+        keys=keys,
         box=box,
         private_targets=private_targets,
         worker=Worker(database, box, private=private_targets) if inline else None,
         health=health,
-        metrics=Metrics(database, counters, now) if settings.metrics_ports else None,
+        observers=observers,
+        metrics=metrics,
         metrics_ports=settings.metrics_ports,
     )
-    front = Front(edge, dead={OPERATOR_HASH} if settings.production else ())
-    # The first page would hold the event loop for the time that this takes.
-    Thread(target=front.panel.load_templates, name="templates", daemon=True).start()
-    if settings.cors_origins:
-        front.api = cross_origin(front.api, settings.cors_origins, document)
-    return Probes(front, health)
+    panel = Panel(
+        document,
+        Operations(pipeline),
+        database,
+        now,
+        keys.address,
+        SignInLimit(counters),
+        dead={OPERATOR_HASH} if settings.production else (),
+        box=box,
+    )
+    # To parse all templates takes longer than the event loop may be blocked, so a thread does it.
+    Thread(target=panel.load_templates, name="templates", daemon=True).start()
+    # CORS applies to the API alone: no other site may call the panel.
+    origins = settings.cors_origins
+    api = cross_origin(edge, origins, document) if origins else edge
+    return Probes(PanelMount(api, panel, observers), health)

@@ -22,7 +22,7 @@ from handlers.webhooks import read_scope
 from openapi import contract
 from persistence import lifecycle
 from server.errors import CODES
-from server.transport import MAX_BODY
+from server.http.body import MAX_BODY
 
 Rule = Callable[[contract.Document], Iterator[str]]
 RULES: list[Rule] = []

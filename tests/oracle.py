@@ -28,10 +28,12 @@ from persistence.database import Database
 from persistence.engines import SQLite
 from persistence.settings import NO_LIMITS
 from server.app import finder
-from server.edge import Edge
 from server.errors import Problem
-from server.pipeline import Clock, Routes
-from server.transport import call_of, header
+from server.http.headers import header
+from server.request.context import context_of
+from server.request.edge import Edge
+from server.request.pipeline import Clock
+from server.request.routes import Routes
 from tests.running import BOX
 
 
@@ -47,7 +49,7 @@ class OwnCaller:
 
     def get_fn(self, scheme: dict[str, Any], _: list[str]) -> Callable[[Any], Any]:
         async def verify(request: Any) -> Any:
-            caller = call_of(request.scope).caller
+            caller = context_of(request.scope).caller
             if caller is None:
                 return NO_VALUE
             if caller.kind != scheme["x-dialect"]:
@@ -156,7 +158,7 @@ class Oracle:
         self.edge = Edge(self._choose, routes=routes, database=database, clock=clock, **edge)
 
     async def _choose(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self.client if call_of(scope).dialect is ClientDialect else self.admin
+        app = self.client if context_of(scope).dialect is ClientDialect else self.admin
         # Starlette's router raises instead of answering by itself where there is an app around it.
         scope["app"] = self
         await app(scope, receive, send)

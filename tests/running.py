@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
@@ -17,6 +17,7 @@ from sqlalchemy import func, select
 from starlette.types import ASGIApp
 
 from openapi import contract
+from panel.app import Panel
 from persistence import demo, migrations
 from persistence.counters import Counters
 from persistence.database import Base, Connection, Database
@@ -24,11 +25,10 @@ from persistence.engines import connect
 from persistence.sealing import Box
 from persistence.settings import NO_LIMITS, Values
 from server import app
-from server.edge import Edge
-from server.health import Health, Probes
-from server.panel import Front
-from server.protocol import Protocol
-from server.subject import Subjects
+from server.http.protocol import Protocol
+from server.observe.health import Health, Probes
+from server.panel_mount import Operations, PanelMount, SignInLimit
+from server.request.rate_limit import RateLimitKeys
 
 BOX = Box("a secret key that only tests know, of any length")
 CLIENT = demo.CLIENT_TOKEN
@@ -46,15 +46,36 @@ class Clock:
         return self.fixed or app.now()
 
 
+def mount_panel(
+    database: Database, api: app.Assembly, clock: Clock, dead: Collection[str] = ()
+) -> PanelMount:
+    """The API and its panel, as the server mounts them; ``dead`` are disabled password hashes."""
+    edge, pipeline = api
+    panel = Panel(
+        pipeline.document,
+        Operations(pipeline),
+        database,
+        clock,
+        lambda scope: edge.keys.address(scope),
+        SignInLimit(edge.counters),
+        dead=dead,
+        box=BOX,
+    )
+    return PanelMount(edge, panel, edge.observers)
+
+
 class Running:
     """A server that runs: where, on which database, by which clock."""
 
-    def __init__(self, database: Database, edge: Edge, clock: Clock, served: ASGIApp | None = None) -> None:
+    def __init__(
+        self, database: Database, api: app.Assembly, clock: Clock, served: ASGIApp | None = None
+    ) -> None:
         self.database = database
-        self.edge = edge
+        self.api = api
+        self.edge = api.edge
         self.clock = clock
-        self.health = Health(database, edge.counters)
-        self.served = served or Probes(Front(edge), self.health)
+        self.health = Health(database, self.edge.counters)
+        self.served = served or Probes(mount_panel(database, api, clock), self.health)
         self.port = 0
         self.loop: asyncio.AbstractEventLoop | None = None
 
@@ -177,14 +198,14 @@ def assembled(
     """A server over a database as it is."""
     clock = Clock()
     database = connect(url)
-    edge = app.assemble(
+    api = app.assemble(
         database,
         document or contract.bundle(),
         clock,
         defaults=defaults,
         counters=counters,
-        subjects=Subjects(trusted),
+        keys=RateLimitKeys(trusted),
         box=BOX,
         private_targets=private_targets,
     )
-    return Running(database, edge, clock)
+    return Running(database, api, clock)

@@ -4,7 +4,7 @@ import logging
 import re
 
 from persistence.demo import ADMIN_KEY, CLIENT_TOKEN, OTHER_CLIENT_TOKEN
-from server.logs import TextFormatter
+from server.observe.logs import TextFormatter
 
 PASSWORDS = ("correct horse", "long enough", "very-secret")
 """Those of the clients that tests register, and of a database."""

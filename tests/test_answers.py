@@ -8,7 +8,7 @@ import pytest
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from server.protocol import Answer
+from server.http.protocol import Answer
 
 LENGTH = (b"content-length", b"2")
 LOGGER = logging.getLogger(__name__)

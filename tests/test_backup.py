@@ -34,7 +34,7 @@ from persistence.errors import Conflict
 from persistence.sealing import Box, start_mac
 from persistence.search import INDEXES
 from persistence.tables import METADATA
-from server.clock import now
+from server.process.clock import now
 from tests.conftest import new_database
 from tests.contract_client import Api
 from tests.running import CLIENT, assembled, prepared, serving

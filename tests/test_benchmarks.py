@@ -207,9 +207,9 @@ class TestLoad:
 class TestProfile:
     def test_what_the_token_asks_of_the_database_is_the_tokens(self) -> None:
         stacks = [
-            "_find_caller (/x/server/edge.py:2);all (/x/persistence/engines.py:3) 3",
-            "run (/x/server/pipeline.py:1);all (/x/persistence/engines.py:3) 6",
-            "run (/x/server/pipeline.py:1);reply (/x/server/pipeline.py:9) 1",
+            "_find_caller (/x/server/request/edge.py:2);all (/x/persistence/engines.py:3) 3",
+            "run (/x/server/request/pipeline.py:1);all (/x/persistence/engines.py:3) 6",
+            "run (/x/server/request/pipeline.py:1);reply (/x/server/request/plan.py:9) 1",
         ]
         found = by_layer("\n".join(stacks), 200)
         assert found.layers == {
@@ -220,9 +220,9 @@ class TestProfile:
 
     def test_a_thread_that_waits_is_not_at_work(self) -> None:
         stacks = [
-            "_bootstrap (/x/threading.py:1);_run (/x/server/pipeline.py:1) 3",
-            "_bootstrap (/x/threading.py:1);Writer._run (/x/server/logs.py:9) 50",
-            "_bootstrap (/x/threading.py:1);Writer._run (/x/server/logs.py:9);_put (/x/server/logs.py:12) 1",
+            "_bootstrap (/x/threading.py:1);_run (/x/server/request/pipeline.py:1) 3",
+            "_bootstrap (/x/threading.py:1);Writer._run (/x/observe/logs.py:9) 50",
+            "_bootstrap (/x/threading.py:1);Writer._run (/x/observe/logs.py:9);_put (/observe/logs.py:12) 1",
             "_bootstrap (/x/threading.py:1);_worker (/x/concurrent/futures/thread.py:81) 50",
         ]
         found = by_layer("\n".join(stacks), 4)

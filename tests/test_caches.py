@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from starlette.types import ASGIApp
 
-from server.subject import Subjects
+from server.request.rate_limit import RateLimitKeys
 from tests.running import Running
 
 PACKAGES = ("handlers", "openapi", "panel", "persistence", "server", "webhooks")
@@ -159,8 +159,8 @@ class TestGrowth:
         """A call must not leave more behind than a small entry has."""
         edge, loop = server.edge, server.loop
         assert loop is not None
-        own = edge.subjects
-        edge.subjects = Subjects(["*"])
+        own = edge.keys
+        edge.keys = RateLimitKeys(["*"])
 
         async def send(begin: int) -> None:
             for nth in range(begin, begin + CALLS):
@@ -173,4 +173,4 @@ class TestGrowth:
             asyncio.run_coroutine_threadsafe(send(CALLS), loop).result(60)
             assert size(server) - before <= CALLS * ENTRY
         finally:
-            edge.subjects = own
+            edge.keys = own

@@ -23,7 +23,7 @@ from openapi import contract
 from persistence import migrations
 from persistence.engines import connect, keep_private
 from server.__main__ import _parser
-from server.environment import SettingError, read
+from server.settings import SettingError, read_settings
 from tests.conftest import new_database
 from tests.contract_client import Api
 from tests.running import ADMIN, CLIENT, copy_demo
@@ -464,18 +464,18 @@ class TestSettings:
     )
     def test_a_wrong_one_is_named(self, name: str, value: str) -> None:
         with pytest.raises(SettingError, match=f"CLOUDARC_{name}"):
-            read({f"CLOUDARC_{name}": value})
+            read_settings({f"CLOUDARC_{name}": value})
 
     def test_production_wants_its_secret_key_and_no_private_targets(self) -> None:
         with pytest.raises(SettingError, match="SECRET_KEY"):
-            read({"CLOUDARC_ENVIRONMENT": "production"})
+            read_settings({"CLOUDARC_ENVIRONMENT": "production"})
         given = {"CLOUDARC_ENVIRONMENT": "production", "CLOUDARC_SECRET_KEY": "x" * 32}
         for name, value in (("WEBHOOK_PRIVATE_TARGETS", "on"), ("TRUSTED_PROXIES", "*")):
             with pytest.raises(SettingError, match=name):
-                read(given | {f"CLOUDARC_{name}": value})
+                read_settings(given | {f"CLOUDARC_{name}": value})
 
     def test_the_defaults_are_the_documented_ones(self) -> None:
-        settings = read({})
+        settings = read_settings({})
         assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 8080, 1)
         assert (settings.rate_limit_client, settings.rate_limit_admin, settings.rate_limit_anonymous) == (
             60,

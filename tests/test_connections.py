@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from server import protocol
+from server.http import protocol
 from tests.conftest import new_database
 from tests.raw.wire import Wire, get, send
 from tests.running import CLIENT, Running, prepared, serving

@@ -13,9 +13,9 @@ import pytest
 import redis
 
 from persistence import migrations
-from server import doctor
-from server.doctor import Finding
-from server.environment import Settings
+from server.commands import doctor
+from server.commands.doctor import Finding
+from server.settings import Settings
 from tests.conftest import new_database
 from tests.postgres import free_port
 from tests.running import copy_demo, prepared

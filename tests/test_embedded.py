@@ -16,7 +16,8 @@ import psutil
 import pytest
 import redis
 
-from server import embedded, processes
+from server.process import children as processes
+from server.process import embedded_valkey
 from tests.conftest import new_database
 from tests.test_command_line import command, environment, is_one_line, served
 from tests.valkey import running_valkey
@@ -59,9 +60,9 @@ def client(path: Path) -> Iterator["redis.Redis"]:
 
 def changed(folder: Path, change: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """``serve`` with something about the embedded Valkey changed."""
-    code = f"import sys; from server import embedded; from server.__main__ import main; {change}"
+    code = "import sys; from server.process import embedded_valkey; from server.__main__ import main"
     return subprocess.run(
-        [sys.executable, "-c", f"{code}; sys.exit(main(['serve', '--port', '0']))"],
+        [sys.executable, "-c", f"{code}; {change}; sys.exit(main(['serve', '--port', '0']))"],
         env=environment(folder, **settings),
         capture_output=True,
         text=True,
@@ -94,7 +95,7 @@ class TestStart:
     @pytest.mark.parametrize("name", ["a b", "50%", "100%25", "a#b", "a?b=c", "ä'\"*[x]"])
     def test_any_path_of_the_data_directory_will_do(self, tmp_path: Path, name: str) -> None:
         with served(tmp_path, data_dir=str(tmp_path / name)) as (process, base):
-            assert embedded.answers(tmp_path / name / "valkey.sock")
+            assert embedded_valkey.answers(tmp_path / name / "valkey.sock")
             assert (tmp_path / name / "cloudarc.db").exists()
             assert httpx.get(f"{base}/status").status_code == 200
             kept = its_valkey(process)
@@ -103,9 +104,9 @@ class TestStart:
     def test_a_path_that_is_too_long_for_a_socket_is_no_obstacle(self, tmp_path: Path) -> None:
         long = tmp_path / ("x" * 100) / ("y" * 100)
         with served(tmp_path, data_dir=str(long)) as (process, base):
-            path = embedded._place(long)
+            path = embedded_valkey._place(long)
             assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-            assert embedded.answers(path)
+            assert embedded_valkey.answers(path)
             assert httpx.get(f"{base}/status").status_code == 200
             kept = its_valkey(process)
         assert gone(kept)
@@ -113,7 +114,7 @@ class TestStart:
 
     def test_a_folder_that_others_can_open_takes_no_socket(self, tmp_path: Path) -> None:
         long = tmp_path / ("x" * 100)
-        private = embedded._place(long).parent
+        private = embedded_valkey._place(long).parent
         try:
             private.chmod(0o755)
             is_one_line(command(tmp_path, "serve", data_dir=str(long)), private.name)
@@ -121,7 +122,7 @@ class TestStart:
             private.rmdir()
 
     def test_a_valkey_that_cannot_start_is_one_line_with_its_reason(self, tmp_path: Path) -> None:
-        result = changed(tmp_path, "embedded.ARGUMENTS += ['--maxmemory-policy', 'none-such']")
+        result = changed(tmp_path, "embedded_valkey.ARGUMENTS += ['--maxmemory-policy', 'none-such']")
         is_one_line(result, "volatile-ttl", "CLOUDARC_REDIS_URL")
 
     def test_a_valkey_that_never_answers_is_one_line(self, tmp_path: Path) -> None:
@@ -129,7 +130,7 @@ class TestStart:
         silent = tmp_path / "silent"
         silent.write_text(f"#!{sys.executable}\nimport time; time.sleep(1000)\n")
         silent.chmod(0o755)
-        change = f"embedded.START = 0.3; embedded.program = lambda: {str(silent)!r}"
+        change = f"embedded_valkey.START = 0.3; embedded_valkey.program = lambda: {str(silent)!r}"
         is_one_line(changed(tmp_path, change), "does not answer")
         named = [
             each for each in psutil.process_iter(["cmdline"]) if str(silent) in (each.info["cmdline"] or [])
@@ -137,7 +138,7 @@ class TestStart:
         assert not named
 
     def test_a_platform_without_the_program_is_one_line(self, tmp_path: Path) -> None:
-        result = changed(tmp_path, "embedded.find_spec = lambda name: None")
+        result = changed(tmp_path, "embedded_valkey.find_spec = lambda name: None")
         is_one_line(result, "CLOUDARC_REDIS_URL")
 
     def test_a_log_that_cannot_be_written_is_one_line(self, tmp_path: Path) -> None:
@@ -215,7 +216,7 @@ class TestEnd:
         monkeypatch.delattr("socket.SO_PEERCRED")
         path = tmp_path / "valkey.sock"
         with running_valkey(path) as left:
-            embedded._end_left_behind(path)
+            embedded_valkey._end_left_behind(path)
             assert left.process is not None
             assert left.process.wait(5) is not None
         assert not path.exists()
@@ -225,9 +226,9 @@ class TestEnd:
         with running_valkey(path):
             pass
         assert path.exists()
-        embedded._end_left_behind(path)
+        embedded_valkey._end_left_behind(path)
         path.write_text("")
-        embedded._end_left_behind(path)
+        embedded_valkey._end_left_behind(path)
         assert not path.exists()
 
     def test_a_server_that_was_killed_starts_again_at_once(self, tmp_path: Path) -> None:
@@ -237,7 +238,7 @@ class TestEnd:
                 process.kill()
         with served(tmp_path) as (process, base):
             assert httpx.get(f"{base}/status").status_code == 200
-            assert embedded.answers(tmp_path / "var" / "valkey.sock")
+            assert embedded_valkey.answers(tmp_path / "var" / "valkey.sock")
 
 
 class TestDeath:
@@ -247,8 +248,8 @@ class TestDeath:
             first = its_valkey(process)
             for _ in range(2):
                 its_valkey(process).kill()
-                assert eventually(lambda: not embedded.answers(path))
-                assert eventually(lambda: embedded.answers(path), 10)
+                assert eventually(lambda: not embedded_valkey.answers(path))
+                assert eventually(lambda: embedded_valkey.answers(path), 10)
             assert its_valkey(process).pid != first.pid
             assert httpx.get(f"{base}/status").status_code == 200
             kept = its_valkey(process)
@@ -266,7 +267,7 @@ class TestDeath:
             assert eventually(lambda: not children(process, "valkey-server"))
             process.send_signal(signal.SIGTERM)
             process.wait(15)
-        assert not embedded.answers(tmp_path / "var" / "valkey.sock")
+        assert not embedded_valkey.answers(tmp_path / "var" / "valkey.sock")
 
 
 class TestLock:
@@ -278,7 +279,7 @@ class TestLock:
             is_one_line(second, "CLOUDARC_DATA_DIR", f"process {process.pid}")
             assert httpx.get(f"{base}/status").status_code == 200
             assert its_valkey(process).pid == kept.pid
-            assert embedded.answers(tmp_path / "var" / "valkey.sock")
+            assert embedded_valkey.answers(tmp_path / "var" / "valkey.sock")
             assert (tmp_path / "var" / "cloudarc.db").stat().st_mtime_ns == changed_at
 
     def test_servers_with_a_redis_of_their_own_share_a_directory(self, tmp_path: Path, valkey: str) -> None:
@@ -326,7 +327,7 @@ class TestWorkers:
             assert gone(*everyone)
 
     def test_a_process_whose_parent_has_ended_is_told(self) -> None:
-        code = "import os; from server.processes import end_with; print(end_with({}))"
+        code = "import os; from server.process.children import end_with; print(end_with({}))"
         for parent, said in ((os.getpid(), "True\n"), (1, "False\n")):
             result = subprocess.run(
                 [sys.executable, "-c", code.format(parent)], capture_output=True, text=True, check=True

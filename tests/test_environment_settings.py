@@ -24,7 +24,7 @@ import pytest
 import redis
 
 from persistence import migrations
-from server.environment import PREFIX, Settings
+from server.settings import PREFIX, Settings
 from tests.conftest import new_database
 from tests.postgres import free_port
 from tests.receiver import receiving

@@ -18,10 +18,10 @@ from persistence.database import Database
 from persistence.departments import Department
 from persistence.engines import connect
 from persistence.errors import Unavailable
-from server import logs
 from server.app import cross_origin
-from server.edge import Edge
-from server.transport import call_of
+from server.observe import logs
+from server.request.context import context_of
+from server.request.edge import Edge
 from tests.conftest import new_database
 from tests.running import ADMIN, CLIENT, Running, prepared, serving
 
@@ -111,7 +111,7 @@ class TestCutOff:
         sent: list[Any] = []
 
         async def wait(scope: Any, receive: Any, send: Any) -> None:
-            call_of(scope).dialect = ClientDialect
+            context_of(scope).dialect = ClientDialect
             await asyncio.sleep(3600)
 
         async def send(message: Any) -> None:

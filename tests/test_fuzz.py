@@ -24,7 +24,7 @@ def run(
     """A short run against a demo server of its own, which may have a fault."""
     running = prepared(f"sqlite:///{folder / 'fuzz.db'}")
     if fault:
-        running = Running(running.database, running.edge, running.clock, served=fault(running.edge))
+        running = Running(running.database, running.api, running.clock, served=fault(running.edge))
     with serving(running):
         target = Target(running.url, CLIENT, OTHER, ADMIN)
         return fuzz(target, audience, seed=7, examples=5, only=only)

@@ -18,7 +18,7 @@ import httpx
 import psutil
 import pytest
 
-from server.stopping import CALLS_SECONDS
+from server.process.shutdown import CALLS_SECONDS
 from tests.conftest import new_database
 from tests.postgres import running_postgres
 from tests.raw.wire import Wire, get, send

@@ -15,8 +15,8 @@ from persistence import migrations
 from persistence.counters import Counters
 from persistence.database import Connection
 from persistence.settings import Values
-from server import health
-from server.health import Health
+from server.observe import health
+from server.observe.health import Health
 from tests.conftest import new_database
 from tests.running import ADMIN, Running, prepared, serving
 from tests.valkey import running_valkey

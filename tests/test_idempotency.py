@@ -15,7 +15,7 @@ from sqlalchemy import delete, func, select
 from openapi import contract
 from persistence import engines, events, idempotency, invoices, tokens
 from server import app
-from server import idempotency as idempotency_of_requests
+from server.request import idempotency as idempotency_of_requests
 from tests import making
 from tests.contract_client import DOCUMENT, Api
 from tests.running import Running

@@ -13,8 +13,8 @@ from persistence import clients, domains, migrations, operators, services
 from persistence.database import Database
 from persistence.engines import connect
 from persistence.errors import Conflict
-from server import doctor
-from server.clock import now
+from server.commands import doctor
+from server.process.clock import now
 from tests.conftest import new_database
 
 # By id: the address, and the key of the version before.

@@ -11,7 +11,8 @@ import pytest
 from persistence import tokens
 from persistence.counters import EPOCH, Counters
 from persistence.settings import Values
-from server import app, security
+from server import app
+from server.request import security
 from tests.conftest import new_database
 from tests.running import ADMIN, Running, assembled, prepared, serving
 from tests.valkey import Valkey, asked, running_valkey

@@ -15,8 +15,10 @@ from openapi import contract
 from persistence.counters import Counters
 from persistence.engines import connect
 from persistence.settings import Values
-from server import app, logs
-from server.metrics import Metrics
+from server import app
+from server.observe import logs
+from server.observe.logs import log_request
+from server.observe.metrics import Metrics
 from tests.conftest import new_database
 from tests.postgres import free_port
 from tests.running import ADMIN, BOX, CLIENT, Clock, Running, prepared, serving
@@ -53,7 +55,8 @@ def measured(
     prepared(url)
     clock, database, port = Clock(), connect(url), free_port()
     counters = Counters(valkey.url)
-    edge = app.assemble(
+    metrics = Metrics(database, counters, clock)
+    api = app.assemble(
         database,
         contract.bundle(),
         clock,
@@ -61,10 +64,11 @@ def measured(
         counters=counters,
         box=BOX,
         private_targets=True,
-        metrics=Metrics(database, counters, clock),
+        observers=[log_request, metrics.count],
+        metrics=metrics,
         metrics_ports=[port],
     )
-    with serving(Running(database, edge, clock)) as running:
+    with serving(Running(database, api, clock)) as running:
         yield running, lambda: read(port)
 
 

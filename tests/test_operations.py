@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from server.environment import PREFIX, Settings, read
+from server.settings import PREFIX, Settings, read_settings
 
 FOLDER = Path(__file__).parent.parent / "docs" / "operations"
 PAGE = FOLDER.with_suffix(".md").read_text()
@@ -30,7 +30,7 @@ def test_the_page_and_the_readme_name_settings_that_exist() -> None:
 def test_the_settings_are_those_of_production_once_the_gaps_are_filled() -> None:
     lines = [each for each in (FOLDER / "cloudarc.env").read_text().splitlines() if not each.startswith("#")]
     given = dict(each.split("=", 1) for each in lines)
-    settings = read(given | {"CLOUDARC_SECRET_KEY": "x" * 32})
+    settings = read_settings(given | {"CLOUDARC_SECRET_KEY": "x" * 32})
     assert settings.production and settings.webhook_worker == "off"
 
 
@@ -41,7 +41,7 @@ def test_the_containers_have_the_settings_of_production() -> None:
             key: re.sub(r"\$\{\w+:\?\}", "x" * 32, text)
             for key, text in services[name]["environment"].items()
         }
-        assert read(given).production
+        assert read_settings(given).production
         assert services[name]["command"] == [{"migrate": "migrate", "api": "serve", "worker": "worker"}[name]]
 
 

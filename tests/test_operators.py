@@ -11,7 +11,7 @@ import pytest
 
 from persistence import operators, passwords
 from persistence.engines import connect
-from server.clock import now
+from server.process.clock import now
 from tests.test_command_line import environment
 
 PASSWORD = "correct horse battery"

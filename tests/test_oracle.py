@@ -23,7 +23,7 @@ from openapi import contract
 from persistence import demo, migrations
 from persistence.engines import SQLite
 from server import app
-from server.validation import BadJson, parse_json
+from server.validation.json_reader import BadJson, parse_json
 from tests.contract_client import DOCUMENT, find
 from tests.oracle import Oracle, Unchanging
 from tests.raw.row import Row
@@ -228,7 +228,7 @@ class Pair:
         self.runner.run(self._fill(SQLite(path)))
         self.runner.run(self.database.open())
         document = contract.bundle()
-        edge = app.assemble(self.database, document, lambda: NOW, box=BOX, private_targets=True)
+        edge, _ = app.assemble(self.database, document, lambda: NOW, box=BOX, private_targets=True)
         self.ours: ASGIApp = edge
         self.stock: ASGIApp = Oracle(self.database, document, edge.routes, lambda: NOW).edge
 
@@ -299,11 +299,11 @@ def ports(pair: Pair) -> Iterator[tuple[int, int]]:
     clock.fixed = NOW
     document = contract.bundle()
     ours, stock = Unchanging(pair.database.path), Unchanging(pair.database.path)
-    edge = app.assemble(ours, document, clock, box=BOX, private_targets=True)
-    oracle = Oracle(stock, document, edge.routes, clock).edge
+    api = app.assemble(ours, document, clock, box=BOX, private_targets=True)
+    oracle = Oracle(stock, document, api.edge.routes, clock).edge
     with (
-        serving(Running(ours, edge, clock)) as first,
-        serving(Running(stock, edge, clock, Opening(oracle, stock))) as second,
+        serving(Running(ours, api, clock)) as first,
+        serving(Running(stock, api, clock, Opening(oracle, stock))) as second,
     ):
         yield first.port, second.port
 

@@ -166,7 +166,7 @@ class TestEveryPage:
     def test_a_failure_is_a_page_with_the_same_headers(
         self, operator: Browser, server: Running, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        plan = server.edge.pipeline.plans["list_clients"]  # type: ignore[union-attr]  # known at run time only
+        plan = server.api.pipeline.plans["list_clients"]
 
         async def fail(**_: object) -> None:
             raise RuntimeError("planted, with <b>markup</b>")

@@ -35,11 +35,10 @@ from persistence.operators import (
 )
 from persistence.sealing import Box
 from server import app
-from server.panel import Front
 from tests.conftest import new_database
 from tests.contract_client import Api
 from tests.operators import Browser, Form, text
-from tests.running import ADMIN, Running, prepared, serving
+from tests.running import ADMIN, Running, mount_panel, prepared, serving
 
 PASSWORD = "correct horse battery"
 WRONG = "wrong"
@@ -882,9 +881,8 @@ class TestWrongPasswords:
 
     def test_a_hash_that_everybody_knows_opens_nothing_in_production(self, tmp_path: Path) -> None:
         running = prepared(f"sqlite:///{tmp_path / 'p.db'}")
-        running = Running(
-            running.database, running.edge, running.clock, Front(running.edge, dead={demo.OPERATOR_HASH})
-        )
+        panel = mount_panel(running.database, running.api, running.clock, {demo.OPERATOR_HASH})
+        running = Running(running.database, running.api, running.clock, panel)
         with serving(running):
             browser = Browser(running)
             assert browser.sign_in().status_code == 403

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from persistence.sealing import INFO, MAC_INFO, Box, Unsealable, _derive, start_mac
-from server.environment import SettingError, Settings, secret_key
+from server.settings import SettingError, Settings, secret_key
 from tests.test_command_line import environment
 
 KEY = "k" * 32

@@ -7,8 +7,8 @@ import pytest
 
 from openapi import contract
 from panel.forms import FORM
-from server.protocol import MAX_HEAD
-from server.transport import MAX_BODY
+from server.http.body import MAX_BODY
+from server.http.protocol import MAX_HEAD
 from tests.conftest import new_database
 from tests.soak.webhooks import Figure
 from tests.stall import attacks, data, growth, operations

@@ -7,7 +7,7 @@ import pytest
 
 from openapi import contract
 from persistence import engines
-from server.pipeline import Pipeline
+from server.request.pipeline import Pipeline
 from tests import making
 from tests.contract_client import OPERATIONS, Api
 from tests.test_auth import call, fresh

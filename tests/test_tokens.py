@@ -394,7 +394,7 @@ class TestLastUse:
             server.clock.fixed = start + timedelta(seconds=seconds)
             assert works(server, secret, path) == 200
             for _ in range(200):
-                if not server.edge.remembering:
+                if not server.edge.recording:
                     break
                 time.sleep(0.005)
             row = server.inside(lambda db: db.one(table.select().where(table.c.id == made["id"])))

@@ -11,14 +11,9 @@ import orjson
 import pytest
 
 from openapi import contract
-from server.validation import (
-    MAX_VALUES,
-    AnswerSchema,
-    BadJson,
-    Validator,
-    has_too_many_values,
-    parse_json,
-)
+from server.validation.answers import AnswerSchema
+from server.validation.json_reader import MAX_VALUES, BadJson, has_too_many_values, parse_json
+from server.validation.validator import Validator
 
 DOCUMENT = contract.bundle()
 SCHEMAS = DOCUMENT["components"]["schemas"]

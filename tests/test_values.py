@@ -14,7 +14,9 @@ from sqlalchemy import update
 from handlers.dialects import AdminDialect, instant
 from openapi import contract
 from persistence.tickets import Ticket
-from server.validation import Parameter, Validator, parse_json
+from server.validation.json_reader import parse_json
+from server.validation.parameters import Parameter
+from server.validation.validator import Validator
 from tests import making
 from tests.contract_client import Api
 from tests.contract_rules import input_schemas, kind_of

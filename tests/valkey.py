@@ -12,7 +12,7 @@ from typing import Any
 
 import redis
 
-from server.embedded import ARGUMENTS, answers, program
+from server.process.embedded_valkey import ARGUMENTS, answers, program
 
 
 class Valkey:

@@ -22,8 +22,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from benchmarks.peers import models, options
 from benchmarks.peers.ground import LIMIT, limit_headers
 from benchmarks.peers.orm import ApiKey, Client, Department, Event, Invoice, Line, Service, Ticket, Token
-from server import logs
-from server.logs import access
+from server.observe import logs
+from server.observe.logs import access
 
 # A window that is fixed: less exact than CloudArc's moving log, and cheaper. One round trip.
 COUNT = """

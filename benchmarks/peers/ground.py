@@ -18,10 +18,10 @@ from persistence import activity, api_keys, tokens
 from persistence.counters import Count, Counters
 from persistence.database import Connection, Database
 from persistence.engines import connect
-from server import logs
 from server.app import now
-from server.logs import access
-from server.transport import request_id
+from server.http.headers import request_id
+from server.observe import logs
+from server.observe.logs import access
 
 LIMIT = 1_000_000
 

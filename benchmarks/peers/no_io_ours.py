@@ -6,11 +6,11 @@ from benchmarks.memory import Memory
 from benchmarks.peers import options
 from openapi import contract
 from persistence.engines import connect
-from server import logs
 from server.app import assemble
+from server.observe import logs
 
 
 def create() -> ASGIApp:
     """The app."""
     logs.set_up(options.settings())
-    return assemble(Memory(connect(options.DATABASE)), contract.bundle())
+    return assemble(Memory(connect(options.DATABASE)), contract.bundle()).edge

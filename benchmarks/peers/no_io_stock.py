@@ -6,7 +6,7 @@ from benchmarks.memory import Memory
 from benchmarks.peers import options
 from benchmarks.peers.stock import stock
 from persistence.engines import connect
-from server import logs
+from server.observe import logs
 
 
 def create() -> ASGIApp:

@@ -2,7 +2,7 @@
 
 import os
 
-from server.environment import Settings
+from server.settings import Settings
 
 DATABASE = os.environ.get("DATABASE_URL", "")
 REDIS = os.environ.get("REDIS_URL", "")

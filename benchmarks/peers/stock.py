@@ -11,8 +11,8 @@ from openapi import contract
 from persistence.counters import Counters
 from persistence.database import Database
 from persistence.engines import connect
-from server import logs
 from server.app import assemble, now
+from server.observe import logs
 from tests.oracle import Oracle
 
 
@@ -25,7 +25,7 @@ def create() -> ASGIApp:
 def stock(database: Database, **edge: Any) -> ASGIApp:
     """The stock stacks behind our edge, which takes ``edge``."""
     document = contract.bundle()
-    oracle = Oracle(database, document, assemble(database, document).routes, now, **edge)
+    oracle = Oracle(database, document, assemble(database, document).edge.routes, now, **edge)
     counters = oracle.edge.counters
 
     async def opening() -> None:

@@ -21,7 +21,7 @@ from persistence.listing import Listing
 from persistence.services import Service
 from persistence.tickets import Ticket
 from server.errors import fault, invalid
-from server.pipeline import Plan
+from server.request.plan import Plan
 from tests.mutants.planting import (
     TRACES,
     Answer,

@@ -16,10 +16,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from handlers.caller import Caller
 from handlers.dialects import Dialect
 from openapi import contract
-from server import pipeline, security
-from server.edge import Edge
-from server.pipeline import Plan
-from server.transport import Call, call_of
+from server.request import pipeline, security
+from server.request.context import RequestContext, context_of
+from server.request.edge import Edge
+from server.request.plan import Plan
 
 Given = dict[str, Any]
 Work = Callable[..., Awaitable[Any]]
@@ -83,8 +83,8 @@ def altering(operation: contract.Operation, change: Callable[[Answer], Answer]) 
             begun: list[Message] = []
 
             async def sent(message: Message) -> None:
-                call = call_of(scope)
-                if not _concerns(operation, call, scope["method"], begun, message):
+                context = context_of(scope)
+                if not _concerns(operation, context, scope["method"], begun, message):
                     await send(message)
                 elif message["type"] == "http.response.start":
                     begun.append(message)
@@ -93,7 +93,7 @@ def altering(operation: contract.Operation, change: Callable[[Answer], Answer]) 
                         begun[0]["status"],
                         tuple(map(tuple, begun[0]["headers"])),
                         message.get("body", b""),
-                        call.dialect.name,
+                        context.dialect.name,
                     )
                     answer = change(given)
                     if answer != given:
@@ -113,13 +113,17 @@ def altering(operation: contract.Operation, change: Callable[[Answer], Answer]) 
 
 
 def _concerns(
-    operation: contract.Operation, call: Call, method: str, begun: list[Message], message: Message
+    operation: contract.Operation,
+    context: RequestContext,
+    method: str,
+    begun: list[Message],
+    message: Message,
 ) -> bool:
     """Whether an answer is the operation's, or says that its path has no such method. HEAD is left alone."""
     if message["type"] == "http.response.body":
         return bool(begun)
-    named = call.operation
-    here = call.match is not None and operation.id in {each.id for each in call.match.plans.values()}
+    named = context.operation
+    here = context.match is not None and operation.id in {each.id for each in context.match.plans.values()}
     return method != "HEAD" and (named == operation.id or (here and message["status"] == 405))
 
 
@@ -175,24 +179,24 @@ def admitting(operation: contract.Operation, *, kinds: bool = False, scopes: boo
             every = frozenset(contract.AUDIENCES)
             if (kinds and caller.kind not in plan.audiences) or (scopes and not caller.may(plan.scope)):
                 TRACES.add()
-            security.admit(
+            security.authorize(
                 caller, dialect, every if kinds else plan.audiences, None if scopes else plan.scope
             )
 
         return admitted
 
-    replace(Plan, "admit", make)
+    replace(Plan, "authorize", make)
 
 
 def unasked(operation: contract.Operation, caller: Caller) -> None:
     """Take whoever names nobody, or a dead credential, for ``caller``."""
 
     def make(find: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-        async def found(edge: Edge, call: Call, scope: Scope) -> None:
-            await find(edge, call, scope)
-            if call.caller is None and call.operation == operation.id:
+        async def found(edge: Edge, context: RequestContext, scope: Scope) -> None:
+            await find(edge, context, scope)
+            if context.caller is None and context.operation == operation.id:
                 TRACES.add()
-                call.caller, call.dialect = caller, caller.dialect
+                context.caller, context.dialect = caller, caller.dialect
 
         return found
 

@@ -326,7 +326,7 @@ class TestNotReading:
     def test_who_reads_nothing_of_a_long_answer_is_cut_off(
         self, server: Running, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("server.protocol.WRITE_SECONDS", 0.3)
+        monkeypatch.setattr("server.http.protocol.WRITE_SECONDS", 0.3)
         with socket.socket() as idle:
             idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             idle.settimeout(10)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from server import logs
-from server.logs import JsonFormatter, TextFormatter, Writer
+from server.observe import logs
+from server.observe.logs import JsonFormatter, TextFormatter, Writer
 from tests.raw.wire import ECHO, Wire, get, send, turn
 from tests.running import ADMIN, CLIENT, Running
 from tests.secrecy import Listener, judge_output, listener

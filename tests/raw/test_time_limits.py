@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from server import transport
+from server.http import body
 from tests.raw.wire import Wire, check_error, chunked, counts, get, raw, send, written
 from tests.running import ADMIN, CLIENT, Running
 
@@ -15,7 +15,7 @@ TICKET = b'{"subject":"A","message":"B","department_id":1}'
 @pytest.fixture(autouse=True)
 def short_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """The deadline is looked up whenever it is needed, so it may change while the server runs."""
-    monkeypatch.setattr(transport, "READ_SECONDS", SHORT)
+    monkeypatch.setattr(body, "READ_SECONDS", SHORT)
 
 
 def drip(wire: Wire, data: bytes, pause: float = 0.05) -> float:

@@ -11,7 +11,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from handlers.dialects import AdminDialect
 from server.errors import Problem, body_of, fault, invalid
-from server.transport import BROKEN, COMPLETE, MAX_DROPPED, deadline, request_id
+from server.http.body import BROKEN, COMPLETE, MAX_DROPPED, deadline
+from server.http.headers import request_id
 
 MAX_HEAD = 64 * 1024
 """How many bytes the request line and the headers may have together."""

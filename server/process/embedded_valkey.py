@@ -24,8 +24,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from persistence.errors import StartError
-from server.environment import Settings
-from server.processes import end_with, locked, tidied
+from server.process.children import end_with, locked, tidied
+from server.settings import Settings
 
 log = logging.getLogger("cloudarc")
 

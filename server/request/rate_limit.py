@@ -1,7 +1,7 @@
-"""Whose bucket a call falls into: that of a key, of an address, of an address that nobody vouches for.
+"""The rate limit of a request: its policy, its key, its headers and its refusal.
 
-The numbers are ArcBilling's (60 a minute for a key, 10 without one) and CloudBill's (60 a minute for an
-address); each is a setting.
+ArcBilling allows 60 requests a minute with an API key and 10 without one. CloudBill allows 60 requests a
+minute per IP address. Each number is a setting.
 """
 
 import ipaddress
@@ -12,30 +12,33 @@ from typing import Literal, NamedTuple
 from starlette.types import Scope
 
 from handlers.caller import Caller
-from server.transport import header
+from handlers.dialects import ClientDialect, Dialect
+from persistence.counters import Count
+from server.errors import Problem
+from server.http.headers import header
 
 Policy = Literal["admin", "client", "public", "anonymous"]
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-LIMITS = {
+LIMIT_SETTINGS = {
     "admin": "rate_limit_admin",
     "client": "rate_limit_client",
     "public": "rate_limit_client",
     "anonymous": "rate_limit_anonymous",
 }
-"""The setting that limits the calls of each policy."""
+"""The setting with the limit of each policy."""
 
 
-class Subject(NamedTuple):
-    """Who is counted, and by which policy."""
+class RateLimitKey(NamedTuple):
+    """The policy of a request, and the name of the counter that counts it."""
 
     policy: Policy
     name: str
 
 
-class Subjects:
-    """Names the subject of each call; ``trusted`` are the proxies whose word about addresses is taken."""
+class RateLimitKeys:
+    """Derives the key of each request. ``trusted`` are the proxies whose ``X-Forwarded-For`` is believed."""
 
     def __init__(self, trusted: Iterable[str] = ()) -> None:
         everybody = ("0.0.0.0/0", "::/0")
@@ -44,15 +47,15 @@ class Subjects:
 
     def of(
         self, caller: Caller | None, scope: Scope, *, public: bool = False, unknown: bool = False
-    ) -> Subject:
-        """An operator's key counts for itself, everything else for its address.
+    ) -> RateLimitKey:
+        """Return the key of a request: an API key has its own counter, all else counts by IP address.
 
-        ``unknown`` is a caller whose credential could not be looked up.
+        ``unknown`` marks a caller whose credential could not be looked up.
         """
         if caller is not None and caller.kind == "admin":
-            return Subject("admin", f"admin:{caller.id}")
+            return RateLimitKey("admin", f"admin:{caller.id}")
         policy: Policy = "public" if public else "client" if caller is not None or unknown else "anonymous"
-        return Subject(policy, f"{policy}:{self.address(scope)}")
+        return RateLimitKey(policy, f"{policy}:{self.address(scope)}")
 
     def address(self, scope: Scope) -> str:
         """The caller's address, of IPv6 the /64: the right-most one that no trusted proxy has."""
@@ -103,3 +106,26 @@ def _bucket(text: str) -> str:
         return str(address)
     # A single customer has a whole /64, so its addresses are one caller.
     return str(ipaddress.ip_network((address, 64), strict=False))
+
+
+def rate_limited(dialect: type[Dialect], seconds: int) -> Problem:
+    """Return the refusal of a caller over its limit, in the words of the document of its dialect."""
+    message = "Rate limit exceeded" if dialect is ClientDialect else "Too many requests"
+    return Problem(429, message, headers={"Retry-After": str(seconds)})
+
+
+def rate_limit_headers(policy: str, limit: int, window: int, result: Count) -> list[tuple[bytes, bytes]]:
+    """Return the headers of both documents, and those of the IETF draft, which add policy and time."""
+    return [
+        *_policy_headers(policy, limit, window),
+        (b"x-ratelimit-remaining", b"%d" % result.remaining),
+        (b"ratelimit", b'"%b";r=%d;t=%d' % (policy.encode(), result.remaining, result.seconds)),
+    ]
+
+
+@lru_cache(100)
+def _policy_headers(policy: str, limit: int, window: int) -> tuple[tuple[bytes, bytes], ...]:
+    return (
+        (b"x-ratelimit-limit", b"%d" % limit),
+        (b"ratelimit-policy", b'"%b";q=%d;w=%d' % (policy.encode(), limit, window)),
+    )

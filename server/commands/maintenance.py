@@ -18,10 +18,9 @@ from persistence import deliveries, demo, events, idempotency, migrations, webho
 from persistence.backup import Progress
 from persistence.database import Database
 from persistence.sealing import Box, Unsealable
-from server import environment
-from server.clock import now
-from server.environment import SettingError, Settings
-from server.opening import refuse_pending, with_database
+from server.commands.database import refuse_pending, with_database
+from server.process.clock import now
+from server.settings import SettingError, Settings, prepare_data_dir, secret_key
 
 
 @contextmanager
@@ -38,7 +37,7 @@ def _bar(what: str) -> Iterator[Progress]:
 
 def migrate(settings: Settings, options: argparse.Namespace) -> None:
     """Run the migrations that the database lacks."""
-    environment.prepare_data_dir(settings)
+    prepare_data_dir(settings)
     migrations.upgrade(settings.database_url)
 
 
@@ -86,7 +85,7 @@ def purge(settings: Settings, options: argparse.Namespace) -> None:
 def backup(settings: Settings, options: argparse.Namespace) -> None:
     """Copy the whole database to a file, which is there complete or not at all."""
     refuse_pending(settings)
-    key = environment.secret_key(settings)
+    key = secret_key(settings)
     path = Path(options.file)
 
     async def copy(database: Database) -> int:
@@ -117,7 +116,7 @@ def restore(settings: Settings, options: argparse.Namespace) -> None:
     try:
         with Path(options.file).open("rb") as file:
             migrate(settings, options)
-            keys = filter(None, (environment.secret_key(settings), settings.other_secret_key))
+            keys = filter(None, (secret_key(settings), settings.other_secret_key))
 
             async def fill(database: Database) -> int:
                 with _bar("restore") as tell:
@@ -132,7 +131,7 @@ def restore(settings: Settings, options: argparse.Namespace) -> None:
 def reseal(settings: Settings, options: argparse.Namespace) -> None:
     """Seal the secrets of webhooks with the secret key, which were sealed with the other one."""
     refuse_pending(settings)
-    box = Box(environment.secret_key(settings), settings.other_secret_key)
+    box = Box(secret_key(settings), settings.other_secret_key)
 
     async def work(database: Database) -> int:
         done = 0

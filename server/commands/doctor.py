@@ -34,9 +34,9 @@ from persistence.database import Connection, Database
 from persistence.engines import MAX_SEARCHES, connect
 from persistence.errors import StartError, Unavailable
 from persistence.sealing import Box, Unsealable
-from server import embedded, environment
-from server.clock import now
-from server.environment import SettingError, Settings
+from server.process import embedded_valkey
+from server.process.clock import now
+from server.settings import SettingError, Settings, prepare_data_dir, secret_key
 from webhooks import targets
 
 Level = Literal["ok", "advice", "fault"]
@@ -120,7 +120,7 @@ def _settings(settings: Settings) -> list[Finding]:
 
 def _disk(settings: Settings) -> list[Finding]:
     try:
-        path = environment.prepare_data_dir(settings)
+        path = prepare_data_dir(settings)
         free = shutil.disk_usage(path).free
     except SettingError as error:
         return [Finding("fault", "disk", str(error).rstrip("."))]
@@ -195,7 +195,7 @@ def _memory() -> list[Finding]:
 async def _redis(settings: Settings) -> Findings:
     if not settings.redis_url:
         try:
-            yield Finding("ok", "redis", f"embedded Valkey ({Path(embedded.program()).name})")
+            yield Finding("ok", "redis", f"embedded Valkey ({Path(embedded_valkey.program()).name})")
         except StartError as error:
             yield Finding("fault", "redis", str(error).rstrip("."))
         return
@@ -412,7 +412,7 @@ async def _names(db: Connection) -> Findings:
 async def _secrets(db: Connection, settings: Settings) -> Findings:
     """Whether the secret key opens what was sealed."""
     try:
-        box = Box(environment.secret_key(settings), settings.other_secret_key)
+        box = Box(secret_key(settings), settings.other_secret_key)
     except SettingError as error:
         yield Finding("fault", "secret key", str(error).rstrip("."))
         return

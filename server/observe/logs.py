@@ -1,6 +1,6 @@
 """One line for each request, without a token, a body or a query string.
 
-Lines are written by a thread, so that a stdout that takes none delays no call.
+Lines are written by a thread, so that a stdout that takes none delays no context.
 """
 
 import json
@@ -14,8 +14,8 @@ from select import PIPE_BUF
 from typing import Any
 
 from handlers.caller import Caller
-from server.environment import Settings
-from server.transport import Call
+from server.request.context import RequestContext
+from server.settings import Settings
 
 access = logging.getLogger("cloudarc.access")
 
@@ -183,16 +183,16 @@ def _name(caller: Caller) -> str:
     return f"{'operator' if caller.actor == 'operator' else caller.kind}:{caller.id}"
 
 
-def log_call(call: Call) -> None:
-    """Write the line of a request that has been answered."""
+def log_request(context: RequestContext) -> None:
+    """Write the access log line of a finished request."""
     if not access.isEnabledFor(logging.INFO):
         return
     fields = {
-        "id": call.request_id,
-        "caller": _name(call.caller) if call.caller else "-",
-        "operation": call.operation,
-        "status": call.status,
-        "ms": round((time.perf_counter() - call.started) * 1000, 1),
+        "id": context.request_id,
+        "caller": _name(context.caller) if context.caller else "-",
+        "operation": context.operation,
+        "status": context.status,
+        "ms": round((time.perf_counter() - context.started) * 1000, 1),
     }
     record = logging.LogRecord.__new__(logging.LogRecord)
     vars(record).update(REQUEST, created=time.time())

@@ -16,7 +16,7 @@ from persistence import idempotency
 from persistence.database import Connection
 from persistence.errors import Conflict
 from persistence.sealing import Box, Unsealable
-from server.transport import Reply
+from server.http.reply import Reply
 
 KEPT_WHOLE = 4 * 1024
 """How many bytes an answer may have of which no text is kept apart."""
@@ -43,7 +43,7 @@ def fingerprint(method: str, path: bytes, body: bytes) -> str:
 
 
 @dataclass(frozen=True)
-class Keyed:
+class IdempotentRequest:
     """One request with a key. Its answer is kept sealed, since it may show a secret that is shown once."""
 
     box: Box

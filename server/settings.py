@@ -70,7 +70,7 @@ class Settings:
         return self.environment == "production"
 
 
-def read(environment: Mapping[str, str] = os.environ) -> Settings:
+def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings of this process. Raises SettingError."""
     known = {field.name for field in fields(Settings)}
     values: dict[str, object] = {}

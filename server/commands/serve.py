@@ -17,19 +17,21 @@ from persistence import demo, migrations
 from persistence.database import Database
 from persistence.errors import Conflict, StartError
 from persistence.sealing import Box
-from server import app, embedded, environment, logs, metrics
-from server.environment import SettingError, Settings
-from server.opening import refuse_pending, with_database
-from server.protocol import Protocol
-from server.stopping import CALLS_SECONDS, SIGNALS, set_alarm
+from server import app
+from server.commands.database import refuse_pending, with_database
+from server.http.protocol import Protocol
+from server.observe import logs, metrics
+from server.process import embedded_valkey
+from server.process.shutdown import CALLS_SECONDS, SIGNALS, set_alarm
+from server.settings import SettingError, Settings, prepare_data_dir, secret_key
 from webhooks.delivery import Worker
 
 
 def serve(settings: Settings, options: argparse.Namespace) -> None:
     """Prepare the database as far as the environment allows, listen, and serve until stopped."""
-    environment.prepare_data_dir(settings)
+    prepare_data_dir(settings)
     logs.set_up(settings)
-    with embedded.valkey(settings) as url:
+    with embedded_valkey.valkey(settings) as url:
         # Where the app reads it, in this process and in workers.
         os.environ["CLOUDARC_REDIS_URL"] = url
         demo_data = _prepare_database(settings)
@@ -178,9 +180,9 @@ async def _refuse_demo_data(database: Database) -> bool:
 
 def work(settings: Settings, options: argparse.Namespace) -> None:
     """Deliver webhooks until stopped; any number of workers may share a PostgreSQL database."""
-    environment.prepare_data_dir(settings)
+    prepare_data_dir(settings)
     logs.set_up(settings)
-    box = Box(environment.secret_key(settings), settings.other_secret_key)
+    box = Box(secret_key(settings), settings.other_secret_key)
 
     async def deliver(database: Database) -> None:
         worker = Worker(database, box, private=settings.webhook_private_targets == "on")

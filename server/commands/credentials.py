@@ -11,9 +11,9 @@ from openapi import contract
 from persistence import api_keys, credentials, operators, tokens
 from persistence.database import Connection, Row
 from persistence.passwords import MAX_PASSWORD, hashed
-from server.clock import now
-from server.environment import SettingError, Settings
-from server.opening import write
+from server.commands.database import write
+from server.process.clock import now
+from server.settings import SettingError, Settings
 
 
 def create_token(settings: Settings, options: argparse.Namespace) -> None:

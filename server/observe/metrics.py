@@ -20,8 +20,8 @@ from persistence import deliveries
 from persistence.counters import Counters
 from persistence.database import Database
 from persistence.errors import Unavailable
-from server import logs
-from server.transport import Call
+from server.observe import logs
+from server.request.context import RequestContext
 
 logger = logging.getLogger("cloudarc")
 
@@ -57,9 +57,9 @@ class Metrics:
         # The library looks children up under a lock; these are found without.
         self.children: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
-    def count(self, call: Call) -> None:
+    def count(self, context: RequestContext) -> None:
         """Count a request that has been answered."""
-        key = (call.operation, call.status)
+        key = (context.operation, context.status)
         try:
             requests, latency = self.children[key]
         except KeyError:
@@ -67,7 +67,7 @@ class Metrics:
             latency = self.latency.labels(key[0])
             self.children[key] = (requests, latency)
         requests.inc()
-        latency.observe(perf_counter() - call.started)
+        latency.observe(perf_counter() - context.started)
 
     @asynccontextmanager
     async def served(self, ports: Iterable[int]) -> AsyncIterator[None]:

@@ -8,14 +8,13 @@ from persistence import migrations
 from persistence.database import Connection, Database
 from persistence.engines import connect
 from persistence.errors import StartError
-from server import environment
-from server.environment import Settings
+from server.settings import Settings, prepare_data_dir
 
 T = TypeVar("T")
 
 
 def refuse_pending(settings: Settings) -> None:
-    environment.prepare_data_dir(settings)
+    prepare_data_dir(settings)
     if migrations.pending(settings.database_url):
         raise StartError("The database lacks migrations; run `python -m server migrate` first.")
 

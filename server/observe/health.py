@@ -17,7 +17,7 @@ from persistence.counters import Counters
 from persistence.database import Database
 from persistence.errors import Unavailable
 from server.errors import Problem, body_of
-from server.transport import Reply, send_reply
+from server.http.reply import Reply, send_reply
 
 logger = logging.getLogger("cloudarc")
 

@@ -1,0 +1,1 @@
+"""HTTP in and out: the protocol, request bodies and replies."""

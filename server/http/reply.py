@@ -1,0 +1,40 @@
+"""The response of the server and how it is sent over ASGI."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from starlette.types import Send
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer that may be sent; not frozen, which costs as much as all the rest of sending it."""
+
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    close: bool = False
+    content: Any = None
+    """What ``body`` is the JSON of, where a handler has just answered it."""
+
+
+async def send_reply(send: Send, reply: Reply) -> None:
+    """Send an answer. The server below leaves the body of a HEAD out and its length in."""
+    body, headers = reply.body, [(_name(key), text.encode("latin-1")) for key, text in reply.headers.items()]
+    if reply.status == 304:
+        body = b""
+    else:
+        headers += (b"content-type", _name(reply.content_type)), (b"content-length", b"%d" % len(body))
+    if reply.close:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+@lru_cache(200)
+def _name(text: str) -> bytes:
+    """What is in lower case in a head: names of headers, and types of content."""
+    return text.lower().encode("latin-1")

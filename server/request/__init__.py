@@ -1,0 +1,1 @@
+"""One request: its context, route, caller, rate limit and operation."""

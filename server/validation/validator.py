@@ -1,0 +1,215 @@
+"""Validators for the schemas of the contract, compiled once for each schema and dialect."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import islice
+from typing import Any
+
+import jsonschema_rs
+import orjson
+
+from handlers.dialects import calendar_day, instant
+from openapi import contract
+from server.errors import fault
+from server.validation.json_reader import BadJson, has_too_many_values
+from server.validation.violations import SAFE_NAME, Found, _expectation, shortened
+
+JsonSchema = dict[str, Any]
+
+# A body of a megabyte may hold a fault in every byte, and explaining one takes longer than reading it.
+# So only this many entries of each list, and unknown members of each object, are explained at all.
+MAX_EXPLAINED = 101
+MAX_DEPTH = 6
+
+FIXED_LENGTH = re.compile(r"\^((\[[^]\\]*\]|[-:TZ])({[0-9]+})?)+\$")
+"""A pattern of texts that all have one length: days and instants."""
+
+
+def _can_be_kept(read: Callable[[str], object]) -> Callable[[str], bool]:
+    """Whether ``read`` makes something of a text."""
+
+    def is_readable(text: str) -> bool:
+        try:
+            read(text)
+        except ValueError:
+            return False
+        return True
+
+    return is_readable
+
+
+INPUT_FORMATS = {"date": _can_be_kept(calendar_day), "date-time": _can_be_kept(instant)}
+"""What input is held to: the texts of a format that handlers can read. RFC 3339 also has a year 0000."""
+
+
+@dataclass(frozen=True)
+class Same:
+    """A document as a key: itself, not what is in it."""
+
+    document: contract.Document
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and self.document is other.document
+
+    def __hash__(self) -> int:
+        return id(self.document)
+
+
+@lru_cache(8)
+def _components(same: Same, answer: bool) -> tuple[JsonSchema, frozenset[str]]:
+    """The components that all schemas of a document share, and every member that it knows anywhere."""
+    schemas = same.document["components"]["schemas"]
+    names = frozenset(name for each in schemas.values() for name in each.get("properties", ()))
+    return contract.json_schema(schemas, answer=answer), names
+
+
+def _used(node: Any, schemas: JsonSchema) -> JsonSchema:
+    """Those of ``schemas`` that a schema refers to, by way of others too; to compile each takes time."""
+    found: JsonSchema = {}
+    left = [node]
+    while left:
+        node = left.pop()
+        if isinstance(node, dict):
+            target = node.get("$ref")
+            name = target.rpartition("/")[2] if isinstance(target, str) else ""
+            if name and name not in found:
+                found[name] = schemas[name]
+                left.append(schemas[name])
+        left += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return found
+
+
+def _quick(node: Any, schemas: JsonSchema, above: frozenset[str] = frozenset(), *, points: bool) -> Any:
+    """A schema that admits the same, and costs less to ask: without references, without what an enum or a
+    pattern implies, and where an object must have all members that it may have, these are counted. Without
+    ``points`` numbers must be integers.
+    """
+    if isinstance(node, list):
+        return [_quick(each, schemas, above, points=points) for each in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        name = node["$ref"].rpartition("/")[2]
+        if name in above:
+            raise contract.ContractError(f"schema {name}: one that refers to itself is not supported")
+        return _quick(schemas[name], schemas, above | {name}, points=points)
+    quick: JsonSchema = {
+        # What members are called is no keyword.
+        key: {name: _quick(each, schemas, above, points=points) for name, each in value.items()}
+        if key == "properties"
+        else _quick(value, schemas, above, points=points)
+        for key, value in node.items()
+    }
+    if quick.get("type") == "number" and not points:
+        quick["type"] = "integer"
+    if quick.get("type") == "string" and all(isinstance(each, str) for each in quick.get("enum", [0])):
+        del quick["type"]
+    if FIXED_LENGTH.fullmatch(quick.get("pattern", "")):
+        quick.pop("maxLength", None)
+    known = node.get("properties", {}).keys()
+    if node.get("additionalProperties") is False and known and known == set(node.get("required", ())):
+        del quick["required"]
+        quick["minProperties"] = len(known)
+    return quick
+
+
+class Validator:
+    """One schema of the contract, compiled for input, or for an ``answer``."""
+
+    def __init__(self, document: contract.Document, schema: Any, *, answer: bool = False) -> None:
+        schemas, self.names = _components(Same(document), answer)
+        own = contract.json_schema(schema, answer=answer)
+        self._formats = {} if answer else INPUT_FORMATS
+        self.root: JsonSchema = {**own, "components": {"schemas": _used(own, schemas)}}
+        target = contract.deref(document, schema)
+        self.required: tuple[str, ...] = tuple(target.get("required", ()))
+        quick = _quick(own, schemas, points=True)
+        self._judge = self._compile(quick)
+        whole = _quick(own, schemas, points=False)
+        # Most schemas have no numbers but integers.
+        self._judge_whole = self._judge if whole == quick else self._compile(whole)
+
+    def _compile(self, schema: JsonSchema) -> jsonschema_rs.Draft4Validator:
+        return jsonschema_rs.Draft4Validator(schema, validate_formats=True, formats=self._formats)
+
+    @cached_property
+    def _explainer(self) -> jsonschema_rs.Draft4Validator:
+        """Judges the same by the contract's own words, once there is something to say."""
+        return self._compile(self.root)
+
+    def is_valid(self, value: Any) -> bool:
+        """Whether a value is right. Raises BadJson where it is nested too deeply to tell."""
+        try:
+            return self._judge.is_valid(value)
+        except ValueError:
+            raise BadJson("The body is nested too deeply.") from None
+
+    def read(self, body: bytes) -> Any:
+        """The value of a JSON text that is right and plain; None where it is either not, or may not be.
+
+        Plain is what any parser reads alike: no member twice, no escape, no number with a point. So an
+        ordinary body costs about half of what ``parse_json`` does, which has to be asked about all others.
+        """
+        if b"\\" in body or has_too_many_values(body):
+            return None
+        try:
+            value = orjson.loads(body)
+            right = self._judge_whole.is_valid(value)
+        except ValueError:
+            return None
+        # Of a member that stands twice one is lost, and with it a colon; texts are the same in both.
+        return value if right and orjson.dumps(value).count(b":") == body.count(b":") else None
+
+    def faults(self, value: Any, place: str, base: str = "") -> "Iterator[Found]":
+        """What is wrong with ``value``, one fault for each place in it."""
+        seen: set[str] = set()
+        value = self._cut(value, MAX_DEPTH)
+        for error in self._explainer.iter_errors(value):
+            for found in self._explain(error, value, place, base):
+                if found.fault["pointer"] not in seen or found.missing:
+                    seen.add(found.fault["pointer"])
+                    yield found
+
+    def _cut(self, value: Any, depth: int) -> Any:
+        """A copy with no more in it than is explained; it has the same kinds of faults."""
+        if isinstance(value, list | dict) and not depth:
+            # Deeper than any shape of the contract, so it is a fault where it begins.
+            return type(value)()
+        if isinstance(value, list):
+            return [self._cut(each, depth - 1) for each in value[:MAX_EXPLAINED]]
+        if isinstance(value, dict):
+            unknown = islice((name for name in value if name not in self.names), MAX_EXPLAINED)
+            kept = {*unknown, *(self.names & value.keys())}
+            return {name: self._cut(each, depth - 1) for name, each in value.items() if name in kept}
+        return value
+
+    def _explain(self, error: Any, value: Any, place: str, base: str) -> "Iterator[Found]":
+        path = list(error.instance_path)
+        pointer = base + "".join(f"/{part}" for part in path)
+        keyword, schema = self._where(error.schema_path)
+        if keyword == "required":
+            name = error.kind.property
+            yield Found(fault(place, f"{pointer}/{name}", f"The {name} field is required."), missing=True)
+            return
+        if keyword == "additionalProperties":
+            for part in path:
+                value = value[part]
+            allowed = ", ".join(schema.get("properties", {}))
+            for name in [name for name in value if name not in schema.get("properties", {})]:
+                where = f"{pointer}/{name}" if SAFE_NAME.fullmatch(name) else pointer
+                yield Found(
+                    fault(place, where, shortened(f"This member is not known here; known are: {allowed}."))
+                )
+            return
+        names = [part for part in path if isinstance(part, str)]
+        name = names[-1] if names else base.removeprefix("/")
+        subject = f"The {name} field" if name else "The body"
+        yield Found(fault(place, pointer, shortened(f"{subject} {_expectation(keyword, schema)}")))
+
+    def _where(self, schema_path: list[Any]) -> tuple[str, JsonSchema]:
+        schema: Any = self.root
+        for part in schema_path[:-1]:
+            schema = schema[part]
+        return str(schema_path[-1]), schema
