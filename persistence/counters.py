@@ -106,7 +106,7 @@ EPOCH = "cloudarc:epoch1"
 EPOCH_SECONDS = 3600
 
 
-class Count(NamedTuple):
+class RateLimitResult(NamedTuple):
     """What became of a call: whether it is admitted, how many more are, seconds to the next free place.
 
     ``epoch`` is what Redis said at that moment, None where it was not asked.
@@ -140,14 +140,16 @@ class LocalLog:
             log.popleft()
         return log
 
-    def hit(self, subject: str, limit: int) -> Count:
+    def hit(self, subject: str, limit: int) -> RateLimitResult:
         """Count a call."""
         now = self.clock()
         log = self._log(subject, now)
         admitted = len(log) < limit
         if admitted:
             log.append(now)
-        return Count(admitted, max(limit - len(log), 0), log[max(len(log) - limit, 0)] + self.window - now)
+        return RateLimitResult(
+            admitted, max(limit - len(log), 0), log[max(len(log) - limit, 0)] + self.window - now
+        )
 
     def keep(self, subject: str) -> None:
         """Keep a call that was admitted elsewhere."""
@@ -445,7 +447,7 @@ class Counters:
         if self.redis is not None:
             await self.redis.close()
 
-    async def hit(self, subject: str, limit: int) -> Count:
+    async def hit(self, subject: str, limit: int) -> RateLimitResult:
         """Count a call of ``subject``, who may make ``limit`` of them in any window. Never raises."""
         if self.redis is None:
             return self.local.hit(subject, limit)
@@ -464,7 +466,7 @@ class Counters:
         if self.degraded:
             self.degraded = False
             logger.warning("Redis answers again; calls are counted there.")
-        there = Count(bool(admitted), remaining, wait / 1_000_000, self.redis.epoch)
+        there = RateLimitResult(bool(admitted), remaining, wait / 1_000_000, self.redis.epoch)
         if here is None:
             if admitted:
                 self.local.keep(subject)
@@ -472,7 +474,7 @@ class Counters:
         if not admitted:
             self.local.take_back(subject)
             return there
-        return Count(True, min(here.remaining, remaining), max(here.wait, there.wait), there.epoch)
+        return RateLimitResult(True, min(here.remaining, remaining), max(here.wait, there.wait), there.epoch)
 
     @property
     def epoch(self) -> bytes | None:

@@ -38,7 +38,7 @@ from server.observe.metrics import Metrics
 from server.panel_mount import Operations, PanelMount, SignInLimit
 from server.process.children import end_worker_with_server
 from server.process.clock import now as now
-from server.process.shutdown import heard
+from server.process.shutdown import stop_on_signal
 from server.request.edge import SECURITY_HEADERS, Edge, Observer
 from server.request.pipeline import Clock, Pipeline
 from server.request.rate_limit import RateLimitKeys
@@ -46,7 +46,7 @@ from server.settings import Settings, read_settings, secret_key
 from webhooks.delivery import Worker
 
 
-def finder(document: contract.Document) -> Callable[[str], Callable[..., Any]]:
+def handler_finder(document: contract.Document) -> Callable[[str], Callable[..., Any]]:
     """What finds the function of an operationId: in the module of the operation's tag."""
     modules = {each.id: f"handlers.{each.spec['tags'][0]}" for each in contract.operations(document)}
 
@@ -130,7 +130,7 @@ def assemble(
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            stack.enter_context(heard(stop))
+            stack.enter_context(stop_on_signal(stop))
             await stack.enter_async_context(running())
             if metrics:
                 await stack.enter_async_context(metrics.served(metrics_ports))
@@ -171,7 +171,7 @@ def _build_stack(
         "cloudarc",
         lifespan=lifespan,
         middlewares=[LifespanMiddleware, pipeline],
-        resolver=Resolver(finder(document)),
+        resolver=Resolver(handler_finder(document)),
         swagger_ui_options=SwaggerUIOptions(serve_spec=False, swagger_ui=False),
     )
     app.middleware.apis.append(API(Contract(document), base_path=None, **vars(app.middleware.options)))

@@ -37,7 +37,7 @@ REFUSALS = {NotFound: 404, Forbidden: 403, PreconditionFailed: 412, Conflict: 40
 
 RETRY_SECONDS = 1
 
-Fault = dict[str, str]
+ErrorDetail = dict[str, str]
 
 
 class Problem(Exception):
@@ -49,7 +49,7 @@ class Problem(Exception):
         message: str,
         *,
         headers: Mapping[str, str] | None = None,
-        details: Sequence[Fault] = (),
+        details: Sequence[ErrorDetail] = (),
         close: bool = False,
     ) -> None:
         super().__init__(message)
@@ -63,17 +63,17 @@ class ContractBreach(Exception):
     """A handler answered what the contract does not allow; the message is for the log."""
 
 
-def fault(place: str, pointer: str, message: str) -> Fault:
+def detail(place: str, pointer: str, message: str) -> ErrorDetail:
     """One entry of ``details``."""
     return {"in": place, "pointer": pointer, "message": message}
 
 
-def invalid(*faults: Fault, status: int = 400) -> Problem:
+def invalid_request(*faults: ErrorDetail, status: int = 400) -> Problem:
     """The Problem for input that breaks the contract; it is called by its first fault."""
     return Problem(status, faults[0]["message"], details=faults[:100])
 
 
-def as_problem(error: Exception) -> Problem:
+def to_problem(error: Exception) -> Problem:
     """What the caller is told of an exception; of an unexpected one, nothing but that it happened."""
     if isinstance(error, Problem):
         return error

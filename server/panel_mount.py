@@ -12,7 +12,7 @@ from handlers.caller import Caller
 from panel.app import TRIES, Panel
 from panel.calls import Result, Visit
 from persistence.counters import Counters
-from server.errors import as_problem, body_of
+from server.errors import body_of, to_problem
 from server.http.headers import request_id
 from server.request.context import RequestContext
 from server.request.edge import Observer, too_long
@@ -58,7 +58,7 @@ class Operations:
                 )
             )
         except Exception as error:
-            problem = as_problem(error)
+            problem = to_problem(error)
             if problem.status == 500:
                 raise
             return Result(problem.status, orjson.loads(body_of(problem, dialect)), problem.headers)

@@ -27,9 +27,9 @@ from openapi import contract
 from persistence.database import Database
 from persistence.engines import SQLite
 from persistence.settings import NO_LIMITS
-from server.app import finder
+from server.app import handler_finder
 from server.errors import Problem
-from server.http.headers import header
+from server.http.headers import header_values
 from server.request.context import context_of
 from server.request.edge import Edge
 from server.request.pipeline import Clock
@@ -95,7 +95,7 @@ class Transacting:
         reading = scope["method"] in ("GET", "HEAD")
         async with self.database.reading() if reading else self.database.transaction() as db:
             context.update(db=db, now=self.clock(), defaults=NO_LIMITS, box=BOX, private_targets=True)
-            context.update(if_match=next(iter(header(scope, b"if-match")), None))
+            context.update(if_match=next(iter(header_values(scope, b"if-match")), None))
             await self.app(scope, receive, hold)
         for message in held:
             await send(message)
@@ -115,7 +115,7 @@ def stock(
     app = AsyncApp(
         "oracle",
         middlewares=layers,
-        resolver=Resolver(_plain(finder(document))),
+        resolver=Resolver(_plain(handler_finder(document))),
         swagger_ui_options=SwaggerUIOptions(serve_spec=False, swagger_ui=False),
         security_map={"bearer": OwnCaller, "apiKey": OwnCaller},
         strict_validation=True,

@@ -8,7 +8,7 @@ import pytest
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from server.http.protocol import Answer
+from server.http.protocol import OneWriteSend
 
 LENGTH = (b"content-length", b"2")
 LOGGER = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def written(
         keep_alive=keep_alive,
         on_response=lambda: None,
     )
-    cycle.send = answer = Answer(cycle)  # type: ignore[method-assign]  # as the protocol does
+    cycle.send = answer = OneWriteSend(cycle)  # type: ignore[method-assign]  # as the protocol does
 
     async def send() -> None:
         await answer({"type": "http.response.start", "status": status, "headers": list(headers)})

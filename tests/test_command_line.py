@@ -90,7 +90,7 @@ def is_one_line(result: subprocess.CompletedProcess[str], *words: str) -> None:
 class TestServe:
     @pytest.mark.parametrize("late", ["aiohttp", "alembic"])
     def test_what_a_start_can_do_without_is_not_imported_by_it(self, late: str) -> None:
-        look = f"import sys, server.serving; sys.exit({late!r} in sys.modules)"
+        look = f"import sys, server.commands.serve; sys.exit({late!r} in sys.modules)"
         assert subprocess.run([sys.executable, "-W", "ignore", "-c", look]).returncode == 0
 
     def test_the_line_that_it_prints_works(self, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from persistence.counters import DEADLINE, PREFIX, SCRIPT, SUBJECTS, Count, Counters, LocalLog
+from persistence.counters import DEADLINE, PREFIX, SCRIPT, SUBJECTS, Counters, LocalLog, RateLimitResult
 from tests.valkey import Valkey, asked, running_valkey
 
 ROOT = Path(__file__).parent.parent
@@ -178,7 +178,7 @@ class TestCounters:
     def test_a_call_says_what_is_left(self, valkey: str) -> None:
         subject = token_hex(8)
 
-        async def work(counters: Counters) -> list[Count]:
+        async def work(counters: Counters) -> list[RateLimitResult]:
             return [await counters.hit(subject, 3) for _ in range(4)]
 
         counts = run(valkey, work)
@@ -264,7 +264,7 @@ asyncio.run(main())
         assert all(failures == "0" for _, failures in told)
 
     def test_calls_that_come_together_are_one_packet_with_one_question_for_the_epoch(self) -> None:
-        async def together(counters: Counters) -> tuple[list[Count], list[Count]]:
+        async def together(counters: Counters) -> tuple[list[RateLimitResult], list[RateLimitResult]]:
             first = await asyncio.gather(*(counters.hit("one", 5) for _ in range(8)))
             return first, await asyncio.gather(*(counters.hit("two", 5) for _ in range(8)))
 

@@ -23,7 +23,7 @@ from openapi import contract
 from persistence import demo, migrations
 from persistence.engines import SQLite
 from server import app
-from server.validation.json_reader import BadJson, parse_json
+from server.validation.json_reader import InvalidJson, parse_json
 from tests.contract_client import DOCUMENT, find
 from tests.oracle import Oracle, Unchanging
 from tests.raw.row import Row
@@ -78,7 +78,7 @@ def strict(body: bytes) -> bool:
     """Whether a body is JSON as the server reads it."""
     try:
         parse_json(body)
-    except BadJson:
+    except InvalidJson:
         return False
     return True
 

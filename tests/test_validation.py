@@ -12,7 +12,7 @@ import pytest
 
 from openapi import contract
 from server.validation.answers import AnswerSchema
-from server.validation.json_reader import MAX_VALUES, BadJson, has_too_many_values, parse_json
+from server.validation.json_reader import MAX_VALUES, InvalidJson, has_too_many_values, parse_json
 from server.validation.validator import Validator
 
 DOCUMENT = contract.bundle()
@@ -61,7 +61,7 @@ def test_both_ways_to_ask_agree(name: str) -> None:
     for value in variants(example):
         expected = validator._explainer.is_valid(value)
         assert validator.is_valid(value) is expected, value
-        assert bool(list(validator.faults(value, "body"))) is not expected, value
+        assert bool(list(validator.violations(value, "body"))) is not expected, value
         found.add(expected)
     assert False in found
 
@@ -90,10 +90,10 @@ def test_what_is_read_quickly_is_what_is_read_strictly(name: str) -> None:
     example = json.loads(
         json.dumps(SCHEMAS[name]["example"]), parse_float=lambda text: f"{Decimal(text):.2f}"
     )
-    assert validator.read(json.dumps(example).encode()) == example
+    assert validator.parse_if_plain(json.dumps(example).encode()) == example
     for value in (example, *variants(example)):
         for body in written(value):
-            found = validator.read(body)
+            found = validator.parse_if_plain(body)
             if found is None:
                 continue
             strict = parse_json(body)
@@ -122,7 +122,7 @@ def test_what_is_read_quickly_is_what_is_read_strictly(name: str) -> None:
 )
 def test_what_parsers_read_in_several_ways_is_not_read_quickly(body: bytes) -> None:
     validator = Validator(DOCUMENT, {"$ref": "#/components/schemas/InvoiceInput"})
-    assert validator.read(body) is None
+    assert validator.parse_if_plain(body) is None
 
 
 def test_a_schema_that_refers_to_itself_stops_the_start() -> None:
@@ -164,7 +164,7 @@ class TestManyValues:
 
     @pytest.mark.parametrize("name", MANY)
     def test_they_are_refused(self, name: str) -> None:
-        with pytest.raises(BadJson, match="10,000 values"):
+        with pytest.raises(InvalidJson, match="10,000 values"):
             parse_json(self.MANY[name].encode())
 
     @pytest.mark.parametrize(

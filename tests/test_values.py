@@ -150,7 +150,7 @@ class TestInstants:
         judge = validator(where)
         assert [each for each in INSTANTS if not judge.is_valid(each)] == []
         assert [each for each in NO_INSTANTS if judge.is_valid(each)] == []
-        (fault,) = [each.fault for each in judge.faults("0001-01-01T00:00:00+01:00", "body", "/since")]
+        (fault,) = [each.detail for each in judge.violations("0001-01-01T00:00:00+01:00", "body", "/since")]
         assert "the years 0001 to 9999 in UTC, such as 20" in fault["message"]
 
     @pytest.mark.parametrize("written", INSTANTS)
@@ -233,7 +233,7 @@ class TestTexts:
             assert judge.is_valid((line * 8)[:most]), line
         for character in CONTROLS + DIRECTIONS:
             assert not judge.is_valid(f"Need{character}help now"), ascii(character)
-        (fault,) = [each.fault for each in judge.faults("Need\x1bhelp now", "body", "/subject")]
+        (fault,) = [each.detail for each in judge.violations("Need\x1bhelp now", "body", "/subject")]
         assert fault["message"].startswith("The subject field must be one line, without control characters")
 
     @pytest.mark.parametrize("where", inputs("string", **{"x-text": "lines"}))
@@ -410,19 +410,19 @@ class TestIntegers:
         for digits in (f"{value}.5", f"{value}.{'0' * 300}1"):
             (read,) = parse_json(f"[{digits}]".encode())
             (fault,) = [
-                each.fault
-                for each in judge.faults(read, "body", "/id")
-                if "one of" not in each.fault["message"]
+                each.detail
+                for each in judge.violations(read, "body", "/id")
+                if "one of" not in each.detail["message"]
             ][:1]
             assert fault["message"] == "The id field must be an integer." or "enum" in schema
         if "enum" in schema:
             return
         for digits in ("9" * 20, "9" * 5000, "1e30", "1e999", "1.0e100"):
             (read,) = parse_json(f"[{digits}]".encode())
-            (fault,) = [each.fault for each in judge.faults(read, "body", "/id")]
+            (fault,) = [each.detail for each in judge.violations(read, "body", "/id")]
             assert fault["message"] == f"The id field must be at most {schema['maximum']}."
             (read,) = parse_json(f"[-{digits}]".encode())
-            (fault,) = [each.fault for each in judge.faults(read, "body", "/id")]
+            (fault,) = [each.detail for each in judge.violations(read, "body", "/id")]
             assert fault["message"] == f"The id field must be at least {schema['minimum']}."
 
     @pytest.mark.parametrize(
@@ -490,7 +490,7 @@ class TestAmounts:
         assert [each for each in self.TAKEN if not judge.is_valid(each)] == []
         assert [each for each in self.REFUSED if judge.is_valid(each)] == []
         for value in self.REFUSED:
-            (fault,) = [each.fault for each in judge.faults(value, "body", "/amount")]
+            (fault,) = [each.detail for each in judge.violations(value, "body", "/amount")]
             assert fault["message"].startswith(
                 "The amount field must be an amount from 0 to 99999999.99, as a number"
             )
@@ -535,7 +535,7 @@ class TestCodes:
             judge = validator(where)
             assert all(judge.is_valid(each) for each in ["", *codes])
             for code in ("us", "Us", "AA", "USA", "U", " ", "840", "US\n", "USUS"):
-                (fault,) = [each.fault for each in judge.faults(code, "body", "/country")]
+                (fault,) = [each.detail for each in judge.violations(code, "body", "/country")]
                 assert (
                     fault["message"]
                     == "The country field must be a two-letter ISO 3166-1 country code, such as US."

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.types import Receive, Scope
 
-from server.errors import Problem, fault, invalid
-from server.http.headers import HEADERS, header
+from server.errors import Problem, detail, invalid_request
+from server.http.headers import HEADERS, header_values
 
 if TYPE_CHECKING:
     pass
@@ -42,9 +42,9 @@ class Disconnected(Exception):
 
 async def read_body(scope: Scope, receive: Receive) -> bytes:
     """The whole body. Raises Problem 413 over 1 MiB, 408 when it does not come, Disconnected."""
-    declared = header(scope, b"content-length")
+    declared = header_values(scope, b"content-length")
     length = int(declared[0]) if declared and declared[0].isdigit() else 0
-    if not length and not header(scope, b"transfer-encoding"):
+    if not length and not header_values(scope, b"transfer-encoding"):
         return b""
     if length > MAX_DROPPED or (length > MAX_BODY and _waits_to_send(scope)):
         raise _too_large(close=True)
@@ -65,7 +65,7 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
         except TimeoutError:
             raise Problem(408, "The request did not arrive in time.", close=True) from None
         if BROKEN in state:
-            raise invalid(fault("body", "", "The request is not valid HTTP."))
+            raise invalid_request(detail("body", "", "The request is not valid HTTP."))
         if message["type"] == "http.disconnect":
             raise Disconnected
         chunk = message.get("body", b"")
@@ -83,7 +83,7 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
 
 
 def _waits_to_send(scope: Scope) -> bool:
-    return any(value.lower() == "100-continue" for value in header(scope, b"expect"))
+    return any(value.lower() == "100-continue" for value in header_values(scope, b"expect"))
 
 
 def _too_large(*, close: bool) -> Problem:
@@ -101,10 +101,10 @@ _CHARSET = re.compile(r"""charset\s*=\s*"?utf-?8"?""", re.IGNORECASE)
 
 def require_json(scope: Scope) -> None:
     """Raise Problem 415 unless the body says that it is JSON in UTF-8, without a content coding."""
-    types = header(scope, b"content-type")
+    types = header_values(scope, b"content-type")
     if types == ["application/json"] and not scope[HEADERS].keys() & PACKING:
         return
-    codings = [value.lower() for value in header(scope, b"content-encoding")]
+    codings = [value.lower() for value in header_values(scope, b"content-encoding")]
     if any(coding != "identity" for coding in codings):
         # Only these are repeated, since messages never echo input.
         name = next((f" {coding}" for coding in codings if coding in CODINGS), "")
@@ -114,7 +114,7 @@ def require_json(scope: Scope) -> None:
             f"The content coding{name} is not supported; send the body without Content-Encoding.",
             headers={"Accept-Encoding": "identity"},
         )
-    packed = any(value.lower() != "chunked" for value in header(scope, b"transfer-encoding"))
+    packed = any(value.lower() != "chunked" for value in header_values(scope, b"transfer-encoding"))
     if packed or len(types) != 1 or not _is_json(types[0]):
         raise Problem(415, "The body must be application/json in UTF-8.")
 

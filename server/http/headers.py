@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from starlette.types import Scope
 
-from server.errors import fault, invalid
+from server.errors import detail, invalid_request
 
 # An id tells requests apart and opens nothing, so it need not ask the kernel each time.
 _random = random.Random()  # noqa: S311  opens nothing
@@ -24,7 +24,7 @@ def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
 HEADERS = "cloudarc.headers"
 
 
-def header(scope: Scope, name: bytes) -> list[str]:
+def header_values(scope: Scope, name: bytes) -> list[str]:
     """All values of a header."""
     # A dozen are asked for with each request, and few of them are there.
     by_name: dict[bytes, bytes] | None = scope.get(HEADERS)
@@ -50,10 +50,10 @@ def accepts(scope: Scope, media_type: str) -> bool:
 
     Raises Problem 400 where the header is too long.
     """
-    values = header(scope, b"accept")
+    values = header_values(scope, b"accept")
     if sum(map(len, values)) > MAX_ACCEPT:
         message = f"The Accept header must have at most {MAX_ACCEPT // 1024} KiB."
-        raise invalid(fault("header", "/Accept", message))
+        raise invalid_request(detail("header", "/Accept", message))
     return not values or values in (["*/*"], [media_type]) or _admits(values, media_type)
 
 

@@ -10,7 +10,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from handlers.dialects import AdminDialect
-from server.errors import Problem, body_of, fault, invalid
+from server.errors import Problem, body_of, detail, invalid_request
 from server.http.body import BROKEN, COMPLETE, MAX_DROPPED, deadline
 from server.http.headers import request_id
 
@@ -40,7 +40,7 @@ UPGRADE_HEADERS = {b"upgrade", b"connection", b"http2-settings"}
 ABSOLUTE_WITHOUT_PATH = re.compile(rb"^[a-zA-Z]+://[^/?#]+(?=[?#]|$)")
 
 
-class Answer:
+class OneWriteSend:
     """The ``send`` of one request: an answer that comes as a whole is written at once, head and body.
 
     uvicorn writes the two one by one, and asks two expressions of every name and value. What is not plain
@@ -96,7 +96,7 @@ class Answer:
 class Protocol(HttpToolsProtocol):
     """Closes what uvicorn would keep open for ever: silent, dripping and endless requests.
 
-    A request must have arrived by ``transport.deadline``. Before its headers are complete nobody
+    A request must have arrived by ``body.deadline``. Before its headers are complete nobody
     knows the caller, so 408 and 400 are said here, in the admin dialect; after that the pipeline
     reads the body against the same deadline and answers in the caller's.
     """
@@ -123,7 +123,7 @@ class Protocol(HttpToolsProtocol):
         self._start_watch()
         self._keep_watching()
         if len(self.connections) > MAX_CONNECTIONS:
-            self._make_room()
+            self.evict_idlest()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_watch()
@@ -131,7 +131,7 @@ class Protocol(HttpToolsProtocol):
             self.stuck.cancel()
         super().connection_lost(exc)
 
-    def _make_room(self) -> None:
+    def evict_idlest(self) -> None:
         """End the connection that has been without a request for longest, which HTTP allows at any time.
 
         One whose request drips in counts as one without. Where all are being answered, this one is too many.
@@ -246,12 +246,12 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
         elif self.head > MAX_HEAD:
             self._refuse(
-                invalid(
-                    fault("header", "", "The request line and headers must have at most 64 KiB together.")
+                invalid_request(
+                    detail("header", "", "The request line and headers must have at most 64 KiB together.")
                 )
             )
         else:
-            self._refuse(invalid(fault("header", "", "The request is not valid HTTP.")))
+            self._refuse(invalid_request(detail("header", "", "The request is not valid HTTP.")))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -332,7 +332,7 @@ class Protocol(HttpToolsProtocol):
     # --- the answer ---
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        cycle.send = Answer(cycle)  # type: ignore[method-assign]  # what it passes on to the app
+        cycle.send = OneWriteSend(cycle)  # type: ignore[method-assign]  # what it passes on to the app
         super()._start_asgi_task(cycle, app)
 
     def _refuse(self, problem: Problem) -> None:

@@ -37,7 +37,7 @@ def end_worker_with_server() -> None:
 
 
 @contextmanager
-def tidied(tidy: Callable[[], None]) -> Iterator[None]:
+def cleanup_on_exit(tidy: Callable[[], None]) -> Iterator[None]:
     """``tidy`` at the end of the context, and also before a signal ends this process."""
     numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
     ending = [each for each in numbers if signal.getsignal(each) is signal.SIG_DFL]

@@ -24,7 +24,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from persistence.errors import StartError
-from server.process.children import end_with, locked, tidied
+from server.process.children import cleanup_on_exit, end_with, locked
 from server.settings import Settings
 
 log = logging.getLogger("cloudarc")
@@ -57,8 +57,10 @@ def valkey(settings: Settings) -> Iterator[str]:
             _end_left_behind(path)
         except OSError as error:
             raise StartError(f"The socket {error.filename or 'of Valkey'} is no use ({error}).") from error
-        keeper = Keeper([program(), *ARGUMENTS, "--unixsocket", str(path)], path, folder / "valkey.log")
-        with tidied(keeper.stop):
+        keeper = ValkeySupervisor(
+            [program(), *ARGUMENTS, "--unixsocket", str(path)], path, folder / "valkey.log"
+        )
+        with cleanup_on_exit(keeper.stop):
             keeper.start()
             keeper.first.result()
             yield f"unix://{quote(str(path))}"
@@ -125,7 +127,7 @@ def answers(path: Path) -> bool:
     return False
 
 
-class Keeper(threading.Thread):
+class ValkeySupervisor(threading.Thread):
     """Starts Valkey, and starts it again when it dies, without end.
 
     The thread itself forks, because Linux ends a child when the *thread* that forked it ends. ``first``

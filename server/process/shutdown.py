@@ -23,7 +23,7 @@ def set_alarm() -> None:
 
 
 @contextmanager
-def heard(stop: Callable[[], None]) -> Iterator[None]:
+def stop_on_signal(stop: Callable[[], None]) -> Iterator[None]:
     """Have ``stop`` called in the running loop when a signal comes, which then goes on to its handler."""
     previous = {number: signal.getsignal(number) for number in SIGNALS}
     loop = asyncio.get_running_loop()

@@ -6,7 +6,7 @@ from starlette.types import Scope
 
 from handlers.caller import Caller
 from handlers.dialects import AdminDialect, Dialect
-from persistence.counters import Count
+from persistence.counters import RateLimitResult
 from server.request.plan import Plan
 from server.request.routes import Match
 
@@ -26,7 +26,7 @@ class RequestContext:
     dialect: type[Dialect] = AdminDialect
     audience: str | None = None
     """The audience whose methods ``Allow`` lists: that of the credential, or None for both."""
-    rate_limit: Count | None = None
+    rate_limit: RateLimitResult | None = None
     rate_limit_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     body_requested: bool = False
     status: int = 0

@@ -17,9 +17,9 @@ from persistence.counters import Counters
 from persistence.credentials import USE_KEPT
 from persistence.database import Database
 from persistence.errors import Unavailable
-from server.errors import Fault, as_problem, body_of, fault, invalid
+from server.errors import ErrorDetail, body_of, detail, invalid_request, to_problem
 from server.http.body import Disconnected
-from server.http.headers import header, request_id
+from server.http.headers import header_values, request_id
 from server.http.reply import Reply, send_reply
 from server.request import security
 from server.request.context import RequestContext
@@ -117,16 +117,18 @@ class Edge:
         await self.app(scope, receive, send)
 
     @staticmethod
-    def _require_route(context: RequestContext, scope: Scope, faults: list[Fault]) -> None:
+    def _require_route(context: RequestContext, scope: Scope, faults: list[ErrorDetail]) -> None:
         """Refuse a request that no operation may see. Raises Problem 400, 404, 405, 429."""
         count = context.rate_limit
         over_limit = None if count is None or count.admitted else rate_limited(context.dialect, count.seconds)
         if faults:
-            raise over_limit or invalid(*faults)
-        hosts = header(scope, b"host")
+            raise over_limit or invalid_request(*faults)
+        hosts = header_values(scope, b"host")
         required = scope["http_version"] == "1.1"
         if len(hosts) > 1 or (required and not hosts) or not all(map(HOST.fullmatch, hosts)):
-            raise invalid(fault("header", "/Host", "The Host header is required, once, and names a host."))
+            raise invalid_request(
+                detail("header", "/Host", "The Host header is required, once, and names a host.")
+            )
         if context.plan is None:
             raise refuse_route(context.match, context.audience)
         if over_limit:
@@ -211,12 +213,12 @@ class Edge:
     @staticmethod
     def _refusal(error: Exception, context: RequestContext, scope: Scope) -> Reply:
         """Return the response to an exception, and log the exception if it is unexpected."""
-        problem = as_problem(error)
+        problem = to_problem(error)
         if problem.status == 500:
             logger.error("%s failed", context.request_id, exc_info=error)
         # A client that waits for "100 Continue" may never send its body. The server would take the client's
         # next request for that body, so it closes the connection.
-        body_pending = bool(header(scope, b"expect")) and not context.body_requested
+        body_pending = bool(header_values(scope, b"expect")) and not context.body_requested
         return Reply(
             problem.status,
             body_of(problem, context.dialect),
@@ -245,9 +247,9 @@ def with_common_headers(context: RequestContext, send: Send) -> Send:
     return send_with_headers
 
 
-def too_long(path: bytes, query: bytes) -> Iterator[Fault]:
+def too_long(path: bytes, query: bytes) -> Iterator[ErrorDetail]:
     """Yield a fault for a path and for a query string that exceed their limits."""
     if len(path) > MAX_PATH:
-        yield fault("path", "", f"The path must have at most {MAX_PATH // 1024} KiB.")
+        yield detail("path", "", f"The path must have at most {MAX_PATH // 1024} KiB.")
     if len(query) > MAX_QUERY:
-        yield fault("query", "", f"The query string must have at most {MAX_QUERY // 1024} KiB.")
+        yield detail("query", "", f"The query string must have at most {MAX_QUERY // 1024} KiB.")

@@ -10,14 +10,14 @@ from typing import Any
 from handlers.caller import Caller
 from handlers.dialects import Dialect
 from openapi import contract
-from server.errors import ContractBreach, Fault, fault, invalid
+from server.errors import ContractBreach, ErrorDetail, detail, invalid_request
 from server.http.reply import Reply
 from server.request import security
 from server.validation.answers import AnswerSchema
-from server.validation.json_reader import BadJson, parse_json
+from server.validation.json_reader import InvalidJson, parse_json
 from server.validation.parameters import Parameter, parse_headers, parse_query
 from server.validation.validator import Validator
-from server.validation.violations import Found
+from server.validation.violations import Violation
 
 SERVER_DEPENDENCIES = frozenset({"defaults", "box", "private_targets"})
 INJECTABLE = frozenset({"user", "db", "now"}) | SERVER_DEPENDENCIES
@@ -112,24 +112,24 @@ class Plan:
                 faults += wrong
         if not (body or self.bodies or faults):
             return values
-        found: list[Found] = []
+        found: list[Violation] = []
         validator = self.bodies.get(dialect)
-        content = validator.read(body) if body and validator else None
+        content = validator.parse_if_plain(body) if body and validator else None
         try:
             if content is None and (body or self.body_required):
                 content = parse_json(body) if body else None
                 found = self.body_violations(content, bool(body), dialect)
-        except BadJson as error:
-            raise invalid(*faults, fault("body", "", str(error))) from None
+        except InvalidJson as error:
+            raise invalid_request(*faults, detail("body", "", str(error))) from None
         if found or faults:
-            missing = [each.fault for each in found if each.missing]
-            faults += [each.fault for each in found if not each.missing]
-            raise invalid(*missing, *faults, status=422 if missing and dialect == "client" else 400)
+            missing = [each.detail for each in found if each.missing]
+            faults += [each.detail for each in found if not each.missing]
+            raise invalid_request(*missing, *faults, status=422 if missing and dialect == "client" else 400)
         if self.bodies:
             values["body"] = content
         return values
 
-    def query_arguments(self, query: bytes, dialect: str) -> tuple[dict[str, Any], list[Fault]]:
+    def query_arguments(self, query: bytes, dialect: str) -> tuple[dict[str, Any], list[ErrorDetail]]:
         """Return the parameters of a query string with the defaults, and its faults.
 
         Valid query strings are cached, except those that may hold a credential.
@@ -146,19 +146,19 @@ class Plan:
             self.queries[query, dialect] = values.copy()
         return values, faults
 
-    def body_violations(self, content: Any, given: bool, dialect: str) -> "list[Found]":
+    def body_violations(self, content: Any, given: bool, dialect: str) -> list[Violation]:
         """Return what is wrong with a body, or with the absence of a required one."""
         validator = self.bodies.get(dialect)
         if validator is None:
-            wrong = fault("body", "", "This takes no body; send none, or {}.")
-            return [] if content == {} else [Found(wrong)]
+            wrong = detail("body", "", "This takes no body; send none, or {}.")
+            return [] if content == {} else [Violation(wrong)]
         if given and validator.is_valid(content):
             return []
         if given:
-            return list(validator.faults(content, "body"))
+            return list(validator.violations(content, "body"))
         if validator.required:
-            return list(validator.faults({}, "body"))
-        return [Found(fault("body", "", "A body is required; name at least one member to change."))]
+            return list(validator.violations({}, "body"))
+        return [Violation(detail("body", "", "A body is required; name at least one member to change."))]
 
     async def reply(self, answer: Any, dialect: str) -> Reply:
         """Validate what a handler returned, and serialize it. Raises ContractBreach."""
@@ -172,7 +172,7 @@ class Plan:
             raise ContractBreach(f"{self.id}: the contract does not list {status} for {dialect}")
         body = await schema.serialize(content)
         if body is None:
-            faults = [each.fault for each in schema.faults(content, "body")]
+            faults = [each.detail for each in schema.violations(content, "body")]
             raise ContractBreach(f"{self.id}: the {status} answer breaks the contract: {faults}")
         return Reply(status, body, self.media_type, rest[0] if rest else {}, content=content)
 

@@ -13,9 +13,9 @@ from starlette.types import Scope
 
 from handlers.caller import Caller
 from handlers.dialects import ClientDialect, Dialect
-from persistence.counters import Count
+from persistence.counters import RateLimitResult
 from server.errors import Problem
-from server.http.headers import header
+from server.http.headers import header_values
 
 Policy = Literal["admin", "client", "public", "anonymous"]
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -61,7 +61,7 @@ class RateLimitKeys:
         """The caller's address, of IPv6 the /64: the right-most one that no trusted proxy has."""
         peer = scope["client"][0] if scope.get("client") else ""
         if self.trusted:
-            told = ",".join(header(scope, b"x-forwarded-for")).rsplit(",", MAX_PROXIES)
+            told = ",".join(header_values(scope, b"x-forwarded-for")).rsplit(",", MAX_PROXIES)
             while told and self._trusts(peer) and _parse(told[-1]) is not None:
                 peer = told.pop()
         return _bucket(peer)
@@ -114,7 +114,9 @@ def rate_limited(dialect: type[Dialect], seconds: int) -> Problem:
     return Problem(429, message, headers={"Retry-After": str(seconds)})
 
 
-def rate_limit_headers(policy: str, limit: int, window: int, result: Count) -> list[tuple[bytes, bytes]]:
+def rate_limit_headers(
+    policy: str, limit: int, window: int, result: RateLimitResult
+) -> list[tuple[bytes, bytes]]:
     """Return the headers of both documents, and those of the IETF draft, which add policy and time."""
     return [
         *_policy_headers(policy, limit, window),

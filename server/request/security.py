@@ -14,7 +14,7 @@ from handlers.dialects import AdminDialect, ClientDialect, Dialect
 from persistence import api_keys, credentials, tokens
 from persistence.database import Connection
 from server.errors import Problem
-from server.http.headers import header
+from server.http.headers import header_values
 
 BEARER = re.compile(r"bearer +([\x21-\x7e]+)", re.IGNORECASE)
 SECRET = re.compile(r"[\x21-\x7e]+")
@@ -45,7 +45,7 @@ def read_credential(scope: Scope) -> Credential | None:
 
     Return None if the request has none. An empty ``api_token`` counts as absent.
     """
-    given, query, tokens = header(scope, b"authorization"), scope["query_string"], []
+    given, query, tokens = header_values(scope, b"authorization"), scope["query_string"], []
     found = [match.group(1) if (match := BEARER.fullmatch(value.strip())) else None for value in given]
     if b"api_token" in query or b"%" in query:
         pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)

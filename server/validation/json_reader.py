@@ -8,14 +8,14 @@ from typing import Any, NoReturn
 # --- JSON --------------------------------------------------------------------------------------------
 
 
-class BadJson(ValueError):
+class InvalidJson(ValueError):
     """The text is not strict JSON; the message is for the caller."""
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise BadJson("The body names a member of an object twice.")
+        raise InvalidJson("The body names a member of an object twice.")
     for name, value in pairs:
         if isinstance(value, str) and "\r" in value:
             result[name] = with_line_feeds(value)
@@ -28,7 +28,7 @@ def with_line_feeds(text: str) -> str:
 
 
 def _constant(_: str) -> NoReturn:
-    raise BadJson("The body is not valid JSON: NaN and Infinity are not numbers there.")
+    raise InvalidJson("The body is not valid JSON: NaN and Infinity are not numbers there.")
 
 
 HUGE, TINY = 10**40, Decimal("1e-40")
@@ -44,11 +44,11 @@ def parse_integer(text: str) -> int:
 
 def _number(text: str) -> int | Decimal:
     if len(text) > 400:
-        raise BadJson("The body has a number of more than 400 characters.")
+        raise InvalidJson("The body has a number of more than 400 characters.")
     try:
         value = Decimal(text)
     except InvalidOperation:
-        raise BadJson("The body has a number with an exponent of more than 18 digits.") from None
+        raise InvalidJson("The body has a number with an exponent of more than 18 digits.") from None
     if value and abs(value.adjusted()) > 40:
         return int(Decimal(HUGE).copy_sign(value)) if value.adjusted() > 0 else TINY.copy_sign(value)
     # JSON Schema calls 1.0 and 1e2 integers, and handlers calculate with them.
@@ -78,25 +78,27 @@ def has_too_many_values(body: bytes) -> bool:
 def parse_json(body: bytes) -> Any:
     """The value of a JSON text in UTF-8; numbers are integers or Decimals, lines of members end with LF.
 
-    Raises BadJson for what other parsers let pass: duplicate members, NaN, lone surrogates, a byte order
+    Raises InvalidJson for what other parsers let pass: duplicate members, NaN, lone surrogates, a byte order
     mark, for nesting deeper than Python's stack, and for more than ``MAX_VALUES`` values.
     """
     if has_too_many_values(body):
-        raise BadJson(f"The body has more than {MAX_VALUES:,} values.")
+        raise InvalidJson(f"The body has more than {MAX_VALUES:,} values.")
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError:
-        raise BadJson("The body is not valid UTF-8.") from None
+        raise InvalidJson("The body is not valid UTF-8.") from None
     if text.startswith("\ufeff"):
-        raise BadJson("The body begins with a byte order mark (BOM); send it without one.")
+        raise InvalidJson("The body begins with a byte order mark (BOM); send it without one.")
     try:
         value = _decoder.decode(text)
-    except BadJson:
+    except InvalidJson:
         raise
     except json.JSONDecodeError as error:
-        raise BadJson(f"The body is not valid JSON (line {error.lineno}, column {error.colno}).") from None
+        raise InvalidJson(
+            f"The body is not valid JSON (line {error.lineno}, column {error.colno})."
+        ) from None
     except RecursionError:
-        raise BadJson("The body is nested too deeply.") from None
+        raise InvalidJson("The body is nested too deeply.") from None
     # Only an escape can bring in a character that UTF-8 itself excludes.
     if "\\u" in text:
         _refuse_surrogates(value)
@@ -109,7 +111,7 @@ def _refuse_surrogates(value: Any) -> None:
         each = stack.pop()
         if isinstance(each, str):
             if not _is_encodable(each):
-                raise BadJson("The body holds a character that is not allowed: a lone surrogate.")
+                raise InvalidJson("The body holds a character that is not allowed: a lone surrogate.")
         elif isinstance(each, dict):
             stack.extend(each)
             stack.extend(each.values())

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from openapi import contract
-from server.errors import Fault, fault
+from server.errors import ErrorDetail, detail
 from server.validation.json_reader import parse_integer
 from server.validation.validator import Validator
 from server.validation.violations import SAFE_NAME
@@ -66,28 +66,28 @@ class Parameter:
         """What the handler calls it: ``if_match`` for ``If-Match``."""
         return self.name.lower().replace("-", "_") if self.place == "header" else self.name
 
-    def parse(self, text: str) -> tuple[Any, list[Fault]]:
+    def parse(self, text: str) -> tuple[Any, list[ErrorDetail]]:
         """The value that ``text`` stands for, and what is wrong with it."""
         value = parse_integer(text) if self.integer and INTEGER.fullmatch(text) else text
         if self.validator.is_valid(value):
             return value, []
-        return None, [found.fault for found in self.validator.faults(value, self.place, f"/{self.name}")]
+        return None, [found.detail for found in self.validator.violations(value, self.place, f"/{self.name}")]
 
 
 def parse_query(
     query: bytes, parameters: Mapping[str, Parameter], dialect: str
-) -> tuple[dict[str, Any], list[Fault]]:
+) -> tuple[dict[str, Any], list[ErrorDetail]]:
     """The parameters that a query string gives, and what is wrong with it.
 
     A parameter that is unknown, stands twice, or belongs to the other dialect is a fault.
     ``api_token`` is a credential and was judged as one.
     """
     values: dict[str, Any] = {}
-    faults: list[Fault] = []
+    faults: list[ErrorDetail] = []
     try:
         pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=100)
     except (UnicodeDecodeError, ValueError):
-        return {}, [fault("query", "", "The query string is not valid UTF-8, or has more than 100 fields.")]
+        return {}, [detail("query", "", "The query string is not valid UTF-8, or has more than 100 fields.")]
     for name, text in pairs:
         if name == "api_token":
             continue
@@ -96,10 +96,10 @@ def parse_query(
         if parameter is None or parameter.dialect not in (None, dialect):
             known = ", ".join(each.name for each in parameters.values() if each.dialect in (None, dialect))
             faults.append(
-                fault("query", pointer, f"This parameter is not known here; known are: {known or 'none'}.")
+                detail("query", pointer, f"This parameter is not known here; known are: {known or 'none'}.")
             )
         elif name in values:
-            faults.append(fault("query", pointer, f"The {name} field must not stand twice."))
+            faults.append(detail("query", pointer, f"The {name} field must not stand twice."))
         else:
             values[name], wrong = parameter.parse(text)
             faults += wrong
@@ -108,10 +108,10 @@ def parse_query(
 
 def parse_headers(
     headers: Iterable[tuple[bytes, bytes]], parameters: Mapping[bytes, Parameter]
-) -> tuple[dict[str, Any], list[Fault]]:
+) -> tuple[dict[str, Any], list[ErrorDetail]]:
     """The parameters that the headers give, found by their names in lower case, and what is wrong there."""
     values: dict[str, Any] = {}
-    faults: list[Fault] = []
+    faults: list[ErrorDetail] = []
     given: dict[bytes, list[str]] = {}
     for key, text in headers:
         parameter = parameters.get(key)
@@ -121,7 +121,7 @@ def parse_headers(
             given.setdefault(key, []).append(text.decode("latin-1"))
         else:
             faults.append(
-                fault("header", f"/{parameter.name}", f"The {parameter.name} field must not stand twice.")
+                detail("header", f"/{parameter.name}", f"The {parameter.name} field must not stand twice.")
             )
     for key, lines in given.items():
         values[parameters[key].argument], wrong = parameters[key].parse(", ".join(lines))

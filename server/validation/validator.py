@@ -12,11 +12,9 @@ import orjson
 
 from handlers.dialects import calendar_day, instant
 from openapi import contract
-from server.errors import fault
-from server.validation.json_reader import BadJson, has_too_many_values
-from server.validation.violations import SAFE_NAME, Found, _expectation, shortened
-
-JsonSchema = dict[str, Any]
+from server.errors import detail
+from server.validation.json_reader import InvalidJson, has_too_many_values
+from server.validation.violations import SAFE_NAME, JsonSchema, Violation, expectation, shortened
 
 # A body of a megabyte may hold a fault in every byte, and explaining one takes longer than reading it.
 # So only this many entries of each list, and unknown members of each object, are explained at all.
@@ -45,27 +43,27 @@ INPUT_FORMATS = {"date": _can_be_kept(calendar_day), "date-time": _can_be_kept(i
 
 
 @dataclass(frozen=True)
-class Same:
+class DocumentKey:
     """A document as a key: itself, not what is in it."""
 
     document: contract.Document
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Same) and self.document is other.document
+        return isinstance(other, DocumentKey) and self.document is other.document
 
     def __hash__(self) -> int:
         return id(self.document)
 
 
 @lru_cache(8)
-def _components(same: Same, answer: bool) -> tuple[JsonSchema, frozenset[str]]:
+def _shared_components(same: DocumentKey, answer: bool) -> tuple[JsonSchema, frozenset[str]]:
     """The components that all schemas of a document share, and every member that it knows anywhere."""
     schemas = same.document["components"]["schemas"]
     names = frozenset(name for each in schemas.values() for name in each.get("properties", ()))
     return contract.json_schema(schemas, answer=answer), names
 
 
-def _used(node: Any, schemas: JsonSchema) -> JsonSchema:
+def _referenced(node: Any, schemas: JsonSchema) -> JsonSchema:
     """Those of ``schemas`` that a schema refers to, by way of others too; to compile each takes time."""
     found: JsonSchema = {}
     left = [node]
@@ -81,25 +79,27 @@ def _used(node: Any, schemas: JsonSchema) -> JsonSchema:
     return found
 
 
-def _quick(node: Any, schemas: JsonSchema, above: frozenset[str] = frozenset(), *, points: bool) -> Any:
+def optimized_schema(
+    node: Any, schemas: JsonSchema, above: frozenset[str] = frozenset(), *, points: bool
+) -> Any:
     """A schema that admits the same, and costs less to ask: without references, without what an enum or a
     pattern implies, and where an object must have all members that it may have, these are counted. Without
     ``points`` numbers must be integers.
     """
     if isinstance(node, list):
-        return [_quick(each, schemas, above, points=points) for each in node]
+        return [optimized_schema(each, schemas, above, points=points) for each in node]
     if not isinstance(node, dict):
         return node
     if "$ref" in node:
         name = node["$ref"].rpartition("/")[2]
         if name in above:
             raise contract.ContractError(f"schema {name}: one that refers to itself is not supported")
-        return _quick(schemas[name], schemas, above | {name}, points=points)
+        return optimized_schema(schemas[name], schemas, above | {name}, points=points)
     quick: JsonSchema = {
         # What members are called is no keyword.
-        key: {name: _quick(each, schemas, above, points=points) for name, each in value.items()}
+        key: {name: optimized_schema(each, schemas, above, points=points) for name, each in value.items()}
         if key == "properties"
-        else _quick(value, schemas, above, points=points)
+        else optimized_schema(value, schemas, above, points=points)
         for key, value in node.items()
     }
     if quick.get("type") == "number" and not points:
@@ -119,15 +119,15 @@ class Validator:
     """One schema of the contract, compiled for input, or for an ``answer``."""
 
     def __init__(self, document: contract.Document, schema: Any, *, answer: bool = False) -> None:
-        schemas, self.names = _components(Same(document), answer)
+        schemas, self.names = _shared_components(DocumentKey(document), answer)
         own = contract.json_schema(schema, answer=answer)
         self._formats = {} if answer else INPUT_FORMATS
-        self.root: JsonSchema = {**own, "components": {"schemas": _used(own, schemas)}}
+        self.root: JsonSchema = {**own, "components": {"schemas": _referenced(own, schemas)}}
         target = contract.deref(document, schema)
         self.required: tuple[str, ...] = tuple(target.get("required", ()))
-        quick = _quick(own, schemas, points=True)
+        quick = optimized_schema(own, schemas, points=True)
         self._judge = self._compile(quick)
-        whole = _quick(own, schemas, points=False)
+        whole = optimized_schema(own, schemas, points=False)
         # Most schemas have no numbers but integers.
         self._judge_whole = self._judge if whole == quick else self._compile(whole)
 
@@ -140,13 +140,13 @@ class Validator:
         return self._compile(self.root)
 
     def is_valid(self, value: Any) -> bool:
-        """Whether a value is right. Raises BadJson where it is nested too deeply to tell."""
+        """Whether a value is right. Raises InvalidJson where it is nested too deeply to tell."""
         try:
             return self._judge.is_valid(value)
         except ValueError:
-            raise BadJson("The body is nested too deeply.") from None
+            raise InvalidJson("The body is nested too deeply.") from None
 
-    def read(self, body: bytes) -> Any:
+    def parse_if_plain(self, body: bytes) -> Any:
         """The value of a JSON text that is right and plain; None where it is either not, or may not be.
 
         Plain is what any parser reads alike: no member twice, no escape, no number with a point. So an
@@ -162,14 +162,14 @@ class Validator:
         # Of a member that stands twice one is lost, and with it a colon; texts are the same in both.
         return value if right and orjson.dumps(value).count(b":") == body.count(b":") else None
 
-    def faults(self, value: Any, place: str, base: str = "") -> "Iterator[Found]":
+    def violations(self, value: Any, place: str, base: str = "") -> Iterator[Violation]:
         """What is wrong with ``value``, one fault for each place in it."""
         seen: set[str] = set()
         value = self._cut(value, MAX_DEPTH)
         for error in self._explainer.iter_errors(value):
             for found in self._explain(error, value, place, base):
-                if found.fault["pointer"] not in seen or found.missing:
-                    seen.add(found.fault["pointer"])
+                if found.detail["pointer"] not in seen or found.missing:
+                    seen.add(found.detail["pointer"])
                     yield found
 
     def _cut(self, value: Any, depth: int) -> Any:
@@ -185,13 +185,15 @@ class Validator:
             return {name: self._cut(each, depth - 1) for name, each in value.items() if name in kept}
         return value
 
-    def _explain(self, error: Any, value: Any, place: str, base: str) -> "Iterator[Found]":
+    def _explain(self, error: Any, value: Any, place: str, base: str) -> Iterator[Violation]:
         path = list(error.instance_path)
         pointer = base + "".join(f"/{part}" for part in path)
         keyword, schema = self._where(error.schema_path)
         if keyword == "required":
             name = error.kind.property
-            yield Found(fault(place, f"{pointer}/{name}", f"The {name} field is required."), missing=True)
+            yield Violation(
+                detail(place, f"{pointer}/{name}", f"The {name} field is required."), missing=True
+            )
             return
         if keyword == "additionalProperties":
             for part in path:
@@ -199,14 +201,14 @@ class Validator:
             allowed = ", ".join(schema.get("properties", {}))
             for name in [name for name in value if name not in schema.get("properties", {})]:
                 where = f"{pointer}/{name}" if SAFE_NAME.fullmatch(name) else pointer
-                yield Found(
-                    fault(place, where, shortened(f"This member is not known here; known are: {allowed}."))
+                yield Violation(
+                    detail(place, where, shortened(f"This member is not known here; known are: {allowed}."))
                 )
             return
         names = [part for part in path if isinstance(part, str)]
         name = names[-1] if names else base.removeprefix("/")
         subject = f"The {name} field" if name else "The body"
-        yield Found(fault(place, pointer, shortened(f"{subject} {_expectation(keyword, schema)}")))
+        yield Violation(detail(place, pointer, shortened(f"{subject} {expectation(keyword, schema)}")))
 
     def _where(self, schema_path: list[Any]) -> tuple[str, JsonSchema]:
         schema: Any = self.root

@@ -2,18 +2,20 @@
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
-from server.errors import Fault
-from server.validation.validator import JsonSchema
+from server.errors import ErrorDetail
+
+JsonSchema = dict[str, Any]
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 @dataclass(frozen=True)
-class Found:
+class Violation:
     """A fault, and whether it is that a required field is missing."""
 
-    fault: Fault
+    detail: ErrorDetail
     missing: bool = False
 
 
@@ -43,7 +45,7 @@ TEXTS = {
 }
 
 
-def _expectation(keyword: str, schema: JsonSchema) -> str:
+def expectation(keyword: str, schema: JsonSchema) -> str:
     """The end of the sentence "The amount field …"."""
     limit = schema.get(keyword)
     if keyword == "not" and schema.get("x-text") in TEXTS:

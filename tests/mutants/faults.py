@@ -20,7 +20,7 @@ from persistence.invoices import Invoice
 from persistence.listing import Listing
 from persistence.services import Service
 from persistence.tickets import Ticket
-from server.errors import fault, invalid
+from server.errors import detail, invalid_request
 from server.request.plan import Plan
 from tests.mutants.planting import (
     TRACES,
@@ -212,7 +212,7 @@ def _accept_anything(operation: Operation) -> None:
 def _refuse_everything(operation: Operation) -> None:
     def refuse(_plan: Plan, _given: Given) -> Given:
         TRACES.add()
-        raise invalid(fault("body", "", "This cannot be taken."))
+        raise invalid_request(detail("body", "", "This cannot be taken."))
 
     accepting(operation, refuse)
 
