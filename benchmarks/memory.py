@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy.sql.elements import ClauseElement
 
-from persistence.database import Connection, Database, First, Row, Transaction
+from persistence.database import Connection, Database, Preamble, Row, Transaction
 
 
 class Memory(Database):
@@ -30,7 +30,7 @@ class Memory(Database):
     def snapshot(self) -> Transaction:
         return self.reading()
 
-    def transaction(self, first: First | None = None) -> Transaction:
+    def transaction(self, first: Preamble | None = None) -> Transaction:
         return Remembering(self, self.real.transaction)
 
 
@@ -59,23 +59,23 @@ class Remembering(Transaction, Connection):
         return self.connection
 
     def parameters(self, statement: ClauseElement) -> Collection[str]:
-        return self.memory.real.prepare(statement).defaults.keys()
+        return self.memory.real.compile(statement).defaults.keys()
 
-    async def all(self, statement: ClauseElement, **params: Any) -> list[Row]:
+    async def fetch_all(self, statement: ClauseElement, **params: Any) -> list[Row]:
         known = self.memory.known
         if statement not in known:
-            known[statement] = await (await self._real()).all(statement, **params)
+            known[statement] = await (await self._real()).fetch_all(statement, **params)
         rows: list[Row] = known[statement]
         return rows
 
-    async def run(self, statement: ClauseElement, **params: Any) -> int:
+    async def execute(self, statement: ClauseElement, **params: Any) -> int:
         known = self.memory.known
         if statement not in known:
-            known[statement] = await (await self._real()).run(statement, **params)
+            known[statement] = await (await self._real()).execute(statement, **params)
         return int(known[statement])
 
-    async def many(self, statement: ClauseElement, rows: Sequence[Mapping[str, Any]]) -> None:
+    async def execute_many(self, statement: ClauseElement, rows: Sequence[Mapping[str, Any]]) -> None:
         known = self.memory.known
         if statement not in known:
             known[statement] = None
-            await (await self._real()).many(statement, rows)
+            await (await self._real()).execute_many(statement, rows)

@@ -65,7 +65,7 @@ async def update_client(
     id: int, body: dict[str, Any], user: Caller, db: Connection, if_match: str | None = None
 ) -> Answer:
     """Change the members that the body names."""
-    changed = await clients.change(db, id, await _columns(body, user), versions(if_match))
+    changed = await clients.update(db, id, await _columns(body, user), versions(if_match))
     return user.dialect.item(VIEWS, changed)
 
 

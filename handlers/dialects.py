@@ -260,7 +260,7 @@ def _place(page: Page) -> Body:
 
 
 def _link(page: Page, path: str, filters: dict[str, Any]) -> dict[str, str]:
-    if not page.more:
+    if not page.has_next:
         return {}
     given = filters | {"after": page.cursor or page.rows[-1].id}
     # Most values are numbers, and to quote one takes as long as to render a row.

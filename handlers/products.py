@@ -8,7 +8,7 @@ from handlers.dialects import Answer, Body, Views, amounts, versions
 from persistence import products, settings
 from persistence.database import Connection, Row
 from persistence.products import CYCLES
-from persistence.settings import Values
+from persistence.settings import RuntimeSettings
 
 DEFAULTS = {"description": "", "status": "active", "prices": {}}
 
@@ -55,7 +55,9 @@ async def get_product(id: int, user: Caller, db: Connection) -> Answer:
     return user.dialect.item(VIEWS, await products.get(db, id))
 
 
-async def create_product(body: dict[str, Any], user: Caller, db: Connection, defaults: Values) -> Answer:
+async def create_product(
+    body: dict[str, Any], user: Caller, db: Connection, defaults: RuntimeSettings
+) -> Answer:
     """Add a product, which costs the default currency unless it says another."""
     currency = {"currency": (await settings.get(db, defaults)).default_currency}
     return user.dialect.created(VIEWS, await products.create(db, _columns(DEFAULTS | currency | body)))

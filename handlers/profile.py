@@ -39,4 +39,4 @@ async def update_profile(
     body: dict[str, Any], user: Caller, db: Connection, if_match: str | None = None
 ) -> Answer:
     """Change the members that the body names; the contract says which may be."""
-    return user.dialect.item(VIEWS, await clients.change(db, user.own, body, versions(if_match)))
+    return user.dialect.item(VIEWS, await clients.update(db, user.own, body, versions(if_match)))

@@ -6,10 +6,10 @@ from handlers.caller import Caller
 from handlers.dialects import Answer, Body, Views, versions
 from persistence import settings
 from persistence.database import Connection
-from persistence.settings import Values
+from persistence.settings import RuntimeSettings
 
 
-def _view(values: Values) -> Body:
+def _view(values: RuntimeSettings) -> Body:
     return {
         "rate_limit_client": values.rate_limit_client,
         "rate_limit_admin": values.rate_limit_admin,
@@ -21,13 +21,13 @@ def _view(values: Values) -> Body:
 VIEWS = Views(client=_view, admin=_view)
 
 
-async def get_settings(user: Caller, db: Connection, defaults: Values) -> Answer:
+async def get_settings(user: Caller, db: Connection, defaults: RuntimeSettings) -> Answer:
     """The settings that hold."""
     return user.dialect.item(VIEWS, await settings.get(db, defaults))
 
 
 async def update_settings(
-    body: dict[str, Any], user: Caller, db: Connection, defaults: Values, if_match: str | None = None
+    body: dict[str, Any], user: Caller, db: Connection, defaults: RuntimeSettings, if_match: str | None = None
 ) -> Answer:
     """Change the members that the body names."""
     return user.dialect.item(VIEWS, await settings.update(db, body, defaults, versions(if_match)))

@@ -151,7 +151,7 @@ async def update_webhook(
         webhook = await endpoints.lock(db, id)
         events = body.get("events", webhook.events.split())
         _require_readable(user, [*events, *await _pending_events(db, id)])
-    return user.dialect.item(VIEWS, await endpoints.update_webhook(db, id, body, versions(if_match)))
+    return user.dialect.item(VIEWS, await endpoints.update(db, id, body, versions(if_match)))
 
 
 async def delete_webhook(id: int, user: Caller, db: Connection, if_match: str | None = None) -> Answer:

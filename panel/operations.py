@@ -220,4 +220,4 @@ def possible(page: Page, item: Mapping[str, Any]) -> bool:
     state = {"overdue": "unpaid"}.get(str(item.get("status")), str(item.get("status")))
     if page.id == "reply_to_ticket" or page.id == "close_ticket":
         return state != "closed"
-    return verb is None or page.kind != "verb" or state in verb.start
+    return verb is None or page.kind != "verb" or state in verb.from_states

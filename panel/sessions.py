@@ -73,7 +73,7 @@ class Sessions:
             found = await operators.session(db, digest, now)
         if found is None:
             return None
-        if now - found.used_at >= operators.USE_KEPT:
+        if now - found.used_at >= operators.LAST_USED_RESOLUTION:
             async with self.database.transaction() as db:
                 await operators.used(db, digest, now)
         return Signed(found.name, Caller.operator(found.operator_id), secret)

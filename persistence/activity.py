@@ -7,8 +7,8 @@ from sqlalchemy import Index, String, and_, bindparam, case, func, insert, selec
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence.api_keys import ApiKey
-from persistence.database import Base, Connection, Instant, Key
-from persistence.listing import TALLY, Listing, Page, Tallied
+from persistence.database import Base, BigIntId, Connection, UtcDateTime
+from persistence.listing import COUNTS, CountedBy, Listing, Page
 from persistence.operators import Operator
 
 
@@ -20,14 +20,14 @@ class Activity(Base):
         Index("ix_activity_resource_id", "resource", "id"),
     )
 
-    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    id: Mapped[int] = mapped_column(BigIntId, primary_key=True)
     # client, api_key or operator, and its id there.
     actor: Mapped[str] = mapped_column(String(10))
-    actor_id: Mapped[int] = mapped_column(Key)
+    actor_id: Mapped[int] = mapped_column(BigIntId)
     operation: Mapped[str] = mapped_column(String(40))
     resource: Mapped[str] = mapped_column(String(200))
     request_id: Mapped[str] = mapped_column(String(64))
-    created_at: Mapped[datetime] = mapped_column(Instant)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 TABLE = Activity.__table__
@@ -52,10 +52,10 @@ LIST = Listing(
     TABLE.c.id,
     narrow=["resource"],
     tallied=[
-        Tallied(
+        CountedBy(
             "activity",
-            actor=TALLY.c.number == case(ACTORS, value=bindparam("actor"), else_=0),
-            operation=TALLY.c.word == bindparam("operation"),
+            actor=COUNTS.c.number == case(ACTORS, value=bindparam("actor"), else_=0),
+            operation=COUNTS.c.word == bindparam("operation"),
         )
     ],
     actor=TABLE.c.actor == bindparam("actor"),
@@ -73,4 +73,4 @@ async def page(db: Connection, **where: Any) -> Page:
 
 async def add(db: Connection, **columns: Any) -> None:
     """Keep that something was changed."""
-    await db.run(INSERT, **columns)
+    await db.execute(INSERT, **columns)

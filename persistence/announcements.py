@@ -9,30 +9,30 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence.database import (
     Base,
+    BigIntId,
     Connection,
-    Instant,
-    Key,
     Row,
-    change,
-    existing,
-    exists,
-    inserting,
-    remove,
-    versioned,
+    UtcDateTime,
+    delete_row,
+    insert_returning,
+    require,
+    select_by_id,
+    update_row,
+    version_column,
 )
 from persistence.errors import NotFound
-from persistence.listing import Listing, Page, Tallied
+from persistence.listing import CountedBy, Listing, Page
 
 
 class Announcement(Base):
     __tablename__ = "announcements"
 
-    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    id: Mapped[int] = mapped_column(BigIntId, primary_key=True)
     title: Mapped[str] = mapped_column(String(255))
     content: Mapped[str] = mapped_column(Text)
     # None is a draft; an instant to come is an announcement that waits for it.
-    published_at: Mapped[datetime | None] = mapped_column(Instant, index=True)
-    version: Mapped[int] = versioned()
+    published_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
+    version: Mapped[int] = version_column()
 
 
 TABLE = Announcement.__table__
@@ -41,19 +41,19 @@ TABLE = Announcement.__table__
 _ALL = select(TABLE).execution_options(slow=True)
 
 PUBLISHED = (
-    _ALL.where(TABLE.c.published_at <= bindparam("now", type_=Instant))
+    _ALL.where(TABLE.c.published_at <= bindparam("now", type_=UtcDateTime))
     .order_by(TABLE.c.published_at.desc(), TABLE.c.id.desc())
     .limit(bindparam("limit", type_=BigInteger))
 )
 
-LIST = Listing(_ALL, TABLE.c.id, tallied=[Tallied("announcements")])
+LIST = Listing(_ALL, TABLE.c.id, tallied=[CountedBy("announcements")])
 
-INSERT = inserting(Announcement, "title", "content", "published_at")
+INSERT = insert_returning(Announcement, "title", "content", "published_at")
 
 
 async def published(db: Connection, *, now: datetime, limit: int) -> list[Row]:
     """The announcements that have been published, newest first."""
-    return await db.all(PUBLISHED, now=now, limit=limit)
+    return await db.fetch_all(PUBLISHED, now=now, limit=limit)
 
 
 async def page(db: Connection, **where: Any) -> Page:
@@ -63,7 +63,7 @@ async def page(db: Connection, **where: Any) -> Page:
 
 async def get(db: Connection, id: int, published_by: datetime | None = None) -> Row:
     """The announcement, if it was published by then; without an instant, in any case. Raises NotFound."""
-    row = await exists(db, existing(Announcement), "announcement", id=id)
+    row = await require(db, select_by_id(Announcement), "announcement", id=id)
     if published_by is not None and (row.published_at is None or row.published_at > published_by):
         raise NotFound.of("announcement")
     return row
@@ -71,7 +71,7 @@ async def get(db: Connection, id: int, published_by: datetime | None = None) -> 
 
 async def create(db: Connection, values: dict[str, Any]) -> Row:
     """Add an announcement; ``values`` are columns."""
-    return await exists(db, INSERT, "announcement", **values)
+    return await require(db, INSERT, "announcement", **values)
 
 
 async def update(
@@ -81,9 +81,9 @@ async def update(
 
     Raises NotFound, PreconditionFailed.
     """
-    return await change(db, Announcement, "announcement", id, values, versions)
+    return await update_row(db, Announcement, "announcement", id, values, versions)
 
 
 async def delete(db: Connection, id: int, versions: Collection[int] | None = None) -> None:
     """Delete an announcement, if it is in one of ``versions``. Raises NotFound, PreconditionFailed."""
-    await remove(db, Announcement, "announcement", id, versions)
+    await delete_row(db, Announcement, "announcement", id, versions)

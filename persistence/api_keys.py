@@ -8,9 +8,9 @@ from sqlalchemy import BigInteger, Index, String, bindparam, or_, select, text, 
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import credentials
-from persistence.database import Base, Connection, Instant, Key, Row, exists, inserting
+from persistence.database import Base, BigIntId, Connection, Row, UtcDateTime, insert_returning, require
 from persistence.errors import Conflict
-from persistence.listing import Listing, Page, Tallied
+from persistence.listing import CountedBy, Listing, Page
 
 
 class ApiKey(Base):
@@ -24,16 +24,16 @@ class ApiKey(Base):
         ),
     )
 
-    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    id: Mapped[int] = mapped_column(BigIntId, primary_key=True)
     name: Mapped[str] = mapped_column(String(100))
     # Separated by blanks, as in OAuth: a scope has none.
     scopes: Mapped[str] = mapped_column(String(1000))
     digest: Mapped[str] = mapped_column(String(64), unique=True)
     beginning: Mapped[str] = mapped_column(String(8))
-    created_at: Mapped[datetime] = mapped_column(Instant)
-    expires_at: Mapped[datetime | None] = mapped_column(Instant)
-    last_used_at: Mapped[datetime | None] = mapped_column(Instant)
-    revoked_at: Mapped[datetime | None] = mapped_column(Instant)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 TABLE = ApiKey.__table__
@@ -41,38 +41,38 @@ TABLE = ApiKey.__table__
 FIND = select(TABLE.c.id, TABLE.c.scopes, TABLE.c.digest, TABLE.c.expires_at, TABLE.c.last_used_at).where(
     TABLE.c.digest == bindparam("secret_digest"),
     TABLE.c.revoked_at.is_(None),
-    or_(TABLE.c.expires_at.is_(None), TABLE.c.expires_at > bindparam("now", type_=Instant)),
+    or_(TABLE.c.expires_at.is_(None), TABLE.c.expires_at > bindparam("now", type_=UtcDateTime)),
 )
 
 LIST = Listing(
     select(TABLE),
     TABLE.c.id,
-    tallied=[Tallied("api_keys", live=true())],
+    tallied=[CountedBy("api_keys", live=true())],
     live=TABLE.c.revoked_at.is_(None),
 )
 
-INSERT = inserting(ApiKey, "name", "scopes", "digest", "beginning", "created_at", "expires_at")
+INSERT = insert_returning(ApiKey, "name", "scopes", "digest", "beginning", "created_at", "expires_at")
 
 REVOKE = (
     update(ApiKey)
-    .values(revoked_at=bindparam("now", type_=Instant))
+    .values(revoked_at=bindparam("now", type_=UtcDateTime))
     .where(TABLE.c.id == bindparam("key", type_=BigInteger), TABLE.c.revoked_at.is_(None))
     .returning(TABLE.c.id)
 )
 
 USED = (
     update(ApiKey)
-    .values(last_used_at=bindparam("now", type_=Instant))
+    .values(last_used_at=bindparam("now", type_=UtcDateTime))
     .where(
         TABLE.c.id == bindparam("key", type_=BigInteger),
-        or_(TABLE.c.last_used_at.is_(None), TABLE.c.last_used_at <= bindparam("before", type_=Instant)),
+        or_(TABLE.c.last_used_at.is_(None), TABLE.c.last_used_at <= bindparam("before", type_=UtcDateTime)),
     )
 )
 
 
 async def find(db: Connection, secret: str, now: datetime) -> Row | None:
     """The live key with this secret, or None."""
-    return await db.one(FIND, secret_digest=credentials.digest(secret), now=now)
+    return await db.fetch_one(FIND, secret_digest=credentials.digest(secret), now=now)
 
 
 async def page(db: Connection, **where: Any) -> Page:
@@ -89,17 +89,17 @@ async def create(
     expires_at: datetime | None = None,
 ) -> Row:
     """Keep a new secret of the operator. Raises Conflict."""
-    kept = credentials.kept(secret, now, expires_at)
-    return await exists(db, INSERT, "API key", name=name, scopes=" ".join(scopes), **kept)
+    kept = credentials.credential_columns(secret, now, expires_at)
+    return await require(db, INSERT, "API key", name=name, scopes=" ".join(scopes), **kept)
 
 
 async def revoke(db: Connection, id: int, caller: int | None, now: datetime) -> None:
     """Make a key dead, but not the ``caller``'s own, if it is one. Raises NotFound, Conflict."""
     if id == caller:
         raise Conflict("A key cannot revoke itself; use another one.")
-    await exists(db, REVOKE, "API key", key=id, now=now)
+    await require(db, REVOKE, "API key", key=id, now=now)
 
 
-async def used(db: Connection, id: int, now: datetime) -> None:
+async def record_use(db: Connection, id: int, now: datetime) -> None:
     """Keep when a key was used, once a minute however many processes see it."""
-    await db.run(USED, key=id, now=now, before=now - credentials.USE_KEPT)
+    await db.execute(USED, key=id, now=now, before=now - credentials.LAST_USED_RESOLUTION)

@@ -23,7 +23,7 @@ from sqlalchemy.types import TypeDecorator
 from persistence import search
 from persistence.database import Connection, Database, Row
 from persistence.errors import Conflict, StartError, Unavailable
-from persistence.listing import FOLD, Tally
+from persistence.listing import COMPACT, Tally
 from persistence.migrations import VERSION
 from persistence.operators import Session
 from persistence.sealing import start_mac
@@ -84,7 +84,7 @@ async def dump(
 
         async with database.snapshot() as db:
             counts = {str(each.name): await _count(db, each) for each in _tables()}
-            revision = (await db.all(VERSION))[0].version_num
+            revision = (await db.fetch_all(VERSION))[0].version_num
             write(
                 {
                     "cloudarc": FORMAT,
@@ -119,7 +119,7 @@ def _text(value: Any) -> str:
 
 
 async def _count(db: Connection, table: TableClause) -> int:
-    return int((await db.all(select(func.count().label("total")).select_from(table)))[0].total)
+    return int((await db.fetch_all(select(func.count().label("total")).select_from(table)))[0].total)
 
 
 async def _pages(db: Connection, table: TableClause) -> AsyncIterator[list[Row]]:
@@ -130,11 +130,11 @@ async def _pages(db: Connection, table: TableClause) -> AsyncIterator[list[Row]]
         tuple_(*key)
         > tuple_(*[bindparam(name, type_=column.type) for name, column in zip(names, key, strict=True)])
     )
-    rows = await db.all(first)
+    rows = await db.fetch_all(first)
     while rows:
         yield rows
         last = {name: getattr(rows[-1], column.name) for name, column in zip(names, key, strict=True)}
-        rows = await db.all(after, **last)
+        rows = await db.fetch_all(after, **last)
 
 
 # Up to where ids were given out, also those of rows that are gone; SQLite remembers this of some tables.
@@ -153,7 +153,7 @@ GIVEN = {
 
 async def _given(db: Connection, database: Database) -> dict[str, int]:
     query = GIVEN[database.dialect.name].columns(name=Text, last=BigInteger)
-    return {row.name: row.last for row in await db.all(query)}
+    return {row.name: row.last for row in await db.fetch_all(query)}
 
 
 async def restore(database: Database, file: IO[bytes], secret_keys: Iterable[str], progress: Progress) -> int:
@@ -267,7 +267,7 @@ def _checked_head(head: Any) -> dict[str, Any]:
 async def _restore(database: Database, lines: Lines, progress: Progress) -> int:
     head = lines.head
     async with database.transaction() as db:
-        revision = (await db.all(VERSION))[0].version_num
+        revision = (await db.fetch_all(VERSION))[0].version_num
         if head["revision"] != revision:
             raise Damaged(
                 f"its tables are of revision {head['revision']}, those of this version of {revision}: "
@@ -276,7 +276,7 @@ async def _restore(database: Database, lines: Lines, progress: Progress) -> int:
         if head["rows"].keys() != {each.name for each in _tables()}:
             raise Damaged("rows of its first line names other tables")
         # A migration puts a row there.
-        await db.run(delete(Settings))
+        await db.execute(delete(Settings))
         for table in _tables():
             if await _count(db, table):
                 raise Conflict("The database is not empty; a backup goes into an empty one only.")
@@ -287,12 +287,12 @@ async def _restore(database: Database, lines: Lines, progress: Progress) -> int:
                 fresh += count
                 progress(done, lines.total)
                 if fresh >= FOLDED_AT and database.dialect.name == "postgresql":
-                    await db.run(FOLD, limit=2 * fresh)
+                    await db.execute(COMPACT, limit=2 * fresh)
                     fresh = 0
         lines.end()
         await _give_on(db, database, head["given"])
         if database.dialect.name == "postgresql":
-            await db.run(FOLD, limit=2 * FOLDED_AT)
+            await db.execute(COMPACT, limit=2 * FOLDED_AT)
     return lines.total
 
 
@@ -314,7 +314,7 @@ async def _fill(db: Connection, table: TableClause, lines: Lines, total: int) ->
             except (ValueError, TypeError, ArithmeticError):
                 raise Damaged(f"a row of {table.name} is malformed") from None
         try:
-            await db.many(statement, rows)
+            await db.execute_many(statement, rows)
         except Unavailable:
             raise
         except Exception as error:  # Each driver has its own for a value or a reference that does not fit.
@@ -363,10 +363,10 @@ async def _give_on(db: Connection, database: Database, given: dict[str, int]) ->
     for table in _nouns():
         if list(table.primary_key.columns.keys()) != ["id"]:
             continue
-        newest = (await db.all(select(func.max(table.c.id).label("id"))))[0].id or 0
+        newest = (await db.fetch_all(select(func.max(table.c.id).label("id"))))[0].id or 0
         last = max(newest, given.get(table.name, 0))
         for statement in _giving(database.dialect.name, table.name, last) if last else ():
-            await db.all(text(statement))
+            await db.fetch_all(text(statement))
 
 
 def _giving(dialect: str, table: str, last: int) -> list[str]:

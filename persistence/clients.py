@@ -17,15 +17,25 @@ from sqlalchemy import (
     table,
     text,
     true,
-    update,
 )
+from sqlalchemy import update as sql_update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import database as shared
 from persistence import identity, search
-from persistence.database import Base, Connection, Instant, Key, Row, expect, inserting, one_by_id, versioned
+from persistence.database import (
+    Base,
+    BigIntId,
+    Connection,
+    Row,
+    UtcDateTime,
+    insert_returning,
+    require_version,
+    version_column,
+    where_id,
+)
 from persistence.errors import Conflict, Duplicate
-from persistence.listing import Listing, Page, Tallied
+from persistence.listing import CountedBy, Listing, Page
 
 
 class Client(Base):
@@ -47,7 +57,7 @@ class Client(Base):
         Index("ix_clients_phone_key_id", "phone_key", "id"),
     )
 
-    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    id: Mapped[int] = mapped_column(BigIntId, primary_key=True)
     first_name: Mapped[str] = mapped_column(String(100))
     last_name: Mapped[str] = mapped_column(String(100))
     email: Mapped[str] = mapped_column(String(254))
@@ -64,9 +74,9 @@ class Client(Base):
     postcode: Mapped[str] = mapped_column(String(20))
     country: Mapped[str] = mapped_column(String(2))
     status: Mapped[str] = mapped_column(String(20))
-    created_at: Mapped[datetime] = mapped_column(Instant)
-    deleted_at: Mapped[datetime | None] = mapped_column(Instant)
-    version: Mapped[int] = versioned()
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    version: Mapped[int] = version_column()
 
 
 TABLE = Client.__table__
@@ -74,29 +84,29 @@ TABLE = Client.__table__
 # Those who import this module. Named only, or the two would import each other.
 _SERVICES = table("services", column("client_id"), column("status"))
 _INVOICES = table("invoices", column("client_id"), column("status"))
-_TOKENS = table("tokens", column("client_id", BigInteger), column("revoked_at", Instant))
+_TOKENS = table("tokens", column("client_id", BigInteger), column("revoked_at", UtcDateTime))
 _DOMAINS = table("domains", column("client_id"), column("status"))
 _TICKETS = table("tickets", column("client_id"), column("status"))
 
-THERE = TABLE.c.deleted_at.is_(None)
+NOT_DELETED = TABLE.c.deleted_at.is_(None)
 
-GET = one_by_id(select(TABLE), TABLE.c.id).where(THERE)
+GET = where_id(select(TABLE), TABLE.c.id).where(NOT_DELETED)
 
 # Held until the end of the transaction: what is made for a client is made before or after it is
 # deleted, never while.
-HOLD = one_by_id(select(TABLE.c.id), TABLE.c.id).where(THERE).with_for_update(read=True, key_share=True)
+HOLD = where_id(select(TABLE.c.id), TABLE.c.id).where(NOT_DELETED).with_for_update(read=True, key_share=True)
 HELD: dict[str, Any] = {"read": True, "key_share": True, "of": TABLE}
 """How a statement holds the client that it selects from."""
 
-HOLD_ALONE = one_by_id(select(TABLE.c.version), TABLE.c.id).where(THERE).with_for_update()
+HOLD_ALONE = where_id(select(TABLE.c.version), TABLE.c.id).where(NOT_DELETED).with_for_update()
 
 LIST = Listing(
     select(TABLE),
     TABLE.c.id,
     narrow=["email_key", "phone_key", "words"],
     slow=["words"],
-    tallied=[Tallied("clients", there=true())],
-    there=THERE,
+    tallied=[CountedBy("clients", there=true())],
+    there=NOT_DELETED,
     email_key=TABLE.c.email_key == bindparam("email_key"),
     phone_key=TABLE.c.phone_key == bindparam("phone_key"),
     words=TABLE.c.id.in_(search.CLIENTS.ids),
@@ -120,7 +130,7 @@ COLUMNS = (
     "created_at",
 )
 
-INSERT = inserting(Client, *COLUMNS)
+INSERT = insert_returning(Client, *COLUMNS)
 
 BUSY = select(
     exists()
@@ -149,14 +159,14 @@ KEEPS = {
 """What keeps a client from being deleted, and what to do about it."""
 
 DELETE = (
-    update(Client)
-    .values(deleted_at=bindparam("now", type_=Instant), email_key=None)
+    sql_update(Client)
+    .values(deleted_at=bindparam("now", type_=UtcDateTime), email_key=None)
     .where(TABLE.c.id == bindparam("key", type_=BigInteger))
 )
 
 REVOKE_TOKENS = (
-    update(_TOKENS)
-    .values(revoked_at=bindparam("now", type_=Instant))
+    sql_update(_TOKENS)
+    .values(revoked_at=bindparam("now", type_=UtcDateTime))
     .where(_TOKENS.c.client_id == bindparam("key", type_=BigInteger), _TOKENS.c.revoked_at.is_(None))
 )
 
@@ -164,7 +174,7 @@ TAKEN = "Another client has this email address."
 
 WITHOUT_KEY = (
     select(TABLE.c.id, TABLE.c.email)
-    .where(THERE, TABLE.c.email_key.is_(None))
+    .where(NOT_DELETED, TABLE.c.email_key.is_(None))
     .order_by(TABLE.c.id)
     .limit(bindparam("limit", type_=BigInteger))
 )
@@ -213,26 +223,26 @@ async def page(
 
 async def get(db: Connection, id: int) -> Row:
     """The client. Raises NotFound."""
-    return await shared.exists(db, GET, "client", id=id)
+    return await shared.require(db, GET, "client", id=id)
 
 
 async def hold(db: Connection, id: int) -> None:
     """Keep the client from being deleted until the transaction ends. Raises NotFound."""
-    await shared.exists(db, HOLD, "client", id=id)
+    await shared.require(db, HOLD, "client", id=id)
 
 
 async def create(db: Connection, values: dict[str, Any], now: datetime) -> Row:
     """Register a client; ``values`` are columns. Raises Conflict where its email is taken, or is none."""
     given = dict.fromkeys(COLUMNS, "") | values | _keys(values) | {"status": "active", "created_at": now}
     try:
-        client = await shared.exists(db, INSERT, "client", **given)
+        client = await shared.require(db, INSERT, "client", **given)
     except Duplicate:
         raise Conflict(TAKEN) from None
     await search.CLIENTS.add(db, client.id, _texts(client))
     return client
 
 
-async def change(
+async def update(
     db: Connection, id: int, values: dict[str, Any], versions: Collection[int] | None = None
 ) -> Row:
     """Set the named columns of a client, if it is in one of ``versions``; answers it as it is then.
@@ -241,7 +251,7 @@ async def change(
     """
     await hold(db, id)
     try:
-        client = await shared.change(db, Client, "client", id, values | _keys(values), versions)
+        client = await shared.update_row(db, Client, "client", id, values | _keys(values), versions)
     except Duplicate:
         raise Conflict(TAKEN) from None
     if not db.unchanged:
@@ -254,12 +264,12 @@ async def delete(db: Connection, id: int, now: datetime, versions: Collection[in
 
     Raises NotFound, PreconditionFailed, Conflict.
     """
-    expect(await shared.exists(db, HOLD_ALONE, "client", id=id), "client", versions)
+    require_version(await shared.require(db, HOLD_ALONE, "client", id=id), "client", versions)
     # Looked at after the client is held, so that nothing can be made for it meanwhile.
-    busy = await shared.exists(db, BUSY, "client", id=id)
+    busy = await shared.require(db, BUSY, "client", id=id)
     kept = [text for name, text in KEEPS.items() if getattr(busy, name)]
     if kept:
         raise Conflict(f"The client cannot be deleted while it has {', '.join(kept)}.")
-    await db.run(DELETE, key=id, now=now)
-    await db.run(REVOKE_TOKENS, key=id, now=now)
-    await db.run(search.CLIENTS.delete, id=id)
+    await db.execute(DELETE, key=id, now=now)
+    await db.execute(REVOKE_TOKENS, key=id, now=now)
+    await db.execute(search.CLIENTS.delete, id=id)

@@ -31,10 +31,10 @@ DEADLINE = 0.05
 
 CONNECT_SECONDS = 1.0
 OPEN_SECONDS = 1.0
-"""How long Redis is left alone after it was too slow."""
+"""How long RedisPipeline is left alone after it was too slow."""
 
 IN_FLIGHT = 64
-"""How many calls are with Redis at once. The others wait their turn, which is no fault of Redis."""
+"""How many calls are with RedisPipeline at once. The others wait their turn, which is no fault of Redis."""
 
 TICK = 0.005
 """How often it is looked whether someone has waited too long. However late a look comes, it counts as one:
@@ -44,7 +44,7 @@ PATIENCE = round(DEADLINE / TICK)
 """How many ticks a call waits."""
 
 STALE = 1_000_000
-"""Microseconds after which Redis must not count a call any more that it finds in its socket."""
+"""Microseconds after which RedisPipeline must not count a call any more that it finds in its socket."""
 
 SUBJECTS = 10_000
 """How many subjects the log in the process knows, the latest ones."""
@@ -109,13 +109,13 @@ EPOCH_SECONDS = 3600
 class RateLimitResult(NamedTuple):
     """What became of a call: whether it is admitted, how many more are, seconds to the next free place.
 
-    ``epoch`` is what Redis said at that moment, None where it was not asked.
+    ``credential_generation`` is what Redis said at that moment, None where it was not asked.
     """
 
     admitted: bool
     remaining: int
     wait: float
-    epoch: bytes | None = None
+    credential_generation: bytes | None = None
 
     @property
     def seconds(self) -> int:
@@ -163,11 +163,11 @@ class LocalLog:
             log.pop()
 
 
-class Silent(Exception):
-    """Redis did not answer in time."""
+class RedisTimeout(Exception):
+    """RedisPipeline did not answer in time."""
 
 
-class Replies(asyncio.Protocol):
+class ReplyProtocol(asyncio.Protocol):
     """Hands on what Redis replies. It stands where the library's stream was, which wakes a task for each."""
 
     def __init__(self, take: Callable[[Any], None], gone: Callable[[], None]) -> None:
@@ -191,7 +191,7 @@ class Replies(asyncio.Protocol):
         self.gone()
 
 
-class Redis:
+class RedisPipeline:
     """One connection that all calls of a process share; replies come in the order of the calls.
 
     It is up, or a task of its own is busy to bring it up: a call never waits for that. A connection on
@@ -208,7 +208,7 @@ class Redis:
         # Who takes the next reply, and since which tick it is waited for.
         self.waiting: deque[tuple[Callable[[Any], None], int]] = deque()
         self.ticks = 0
-        self.epoch: bytes | None = None
+        self.credential_generation: bytes | None = None
         # What goes with the next packet, and whether the epoch is asked for in it.
         self.unsent: list[bytes] = []
         self.asked = False
@@ -235,12 +235,12 @@ class Redis:
             self.tasks["connect"].cancel()
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
         connection, self.connection = self.connection, None
-        self._disappoint()
+        self.fail_waiting()
         if connection is not None:
             await _abort(connection)
 
     async def call(self, key: str, limit: int, window: int) -> tuple[int, int, int]:
-        """What the script answers, less the time; ``epoch`` is then as of now. Raises Silent, RedisError."""
+        """What the script answers, less the time; ``credential_generation`` is then as of now. Raises RedisTimeout, RedisError."""
         until = self._time() + STALE
         try:
             reply = await self._send("EVALSHA", SHA, 1, key, limit, window, until, epoch=True)
@@ -255,7 +255,7 @@ class Redis:
         admitted, remaining, wait, clock = reply
         self.ahead = clock - self._own_time()
         if admitted < 0:
-            raise Silent
+            raise RedisTimeout
         return admitted, remaining, wait
 
     def _own_time(self) -> int:
@@ -265,19 +265,19 @@ class Redis:
         return self._own_time() + self.ahead
 
     async def ping(self) -> None:
-        """Ask for nothing. Raises Silent, ResponseError."""
+        """Ask for nothing. Raises RedisTimeout, ResponseError."""
         await self._send("PING")
 
     async def renew(self) -> None:
-        """Replace the epoch. Raises Silent, ResponseError."""
+        """Replace the epoch. Raises RedisTimeout, ResponseError."""
         await self._send("SET", EPOCH, secrets.token_hex(16), "EX", EPOCH_SECONDS)
 
     async def _send(self, *command: str | int, epoch: bool = False) -> Any:
-        """The reply to a command; the ``epoch`` is asked for before it, once for all of the same packet."""
+        """The reply to a command; the ``credential_generation`` is asked for before it, once for all of the same packet."""
         async with self.room:
             connection = self.connection
             if connection is None:
-                raise Silent
+                raise RedisTimeout
             future: asyncio.Future[Any] = self.loop.create_future()
             if epoch and not self.asked:
                 self.asked = True
@@ -301,7 +301,7 @@ class Redis:
 
     def _learn(self, reply: Any) -> None:
         """Keep the epoch; where there is none, begin one."""
-        self.epoch = reply if isinstance(reply, bytes) else None
+        self.credential_generation = reply if isinstance(reply, bytes) else None
         if reply is None and self.connection is not None:
             command = _packed("SET", EPOCH, secrets.token_hex(16), "NX", "EX", EPOCH_SECONDS)
             self._write(command, _ignore)
@@ -324,7 +324,7 @@ class Redis:
             await _abort(connection)
             raise
         self.connection = connection
-        replies = Replies(self._take, lambda: self._drop(connection, 0))
+        replies = ReplyProtocol(self._take, lambda: self._drop(connection, 0))
         _transport(connection).set_protocol(replies)
 
     async def _soon(self, reply: Coroutine[Any, Any, Any]) -> Any:
@@ -357,16 +357,16 @@ class Redis:
         if self.connection is not connection:
             return
         self.connection = None
-        self._disappoint()
+        self.fail_waiting()
         self._start("abort", _abort(connection))
         self.lost()
         self._start("connect", self._reconnect(pause))
 
-    def _disappoint(self) -> None:
-        self.epoch, self.asked = None, False
+    def fail_waiting(self) -> None:
+        self.credential_generation, self.asked = None, False
         self.unsent.clear()
         while self.waiting:
-            self._take(Silent())
+            self._take(RedisTimeout())
 
     def _watch(self) -> None:
         self.watching = True
@@ -412,7 +412,7 @@ def _transport(connection: AbstractConnection) -> asyncio.WriteTransport:
 
 
 async def _abort(connection: AbstractConnection) -> None:
-    """Close a connection at once, whatever Redis has not read yet."""
+    """Close a connection at once, whatever RedisPipeline has not read yet."""
     if connection._writer is not None:
         _transport(connection).abort()
     await connection.disconnect(nowait=True)
@@ -431,14 +431,14 @@ class Counters:
 
     def __init__(self, url: str | None, *, window: int = WINDOW) -> None:
         self.window = window
-        self.redis = Redis(url, self._doubt) if url else None
+        self.redis = RedisPipeline(url, self._doubt) if url else None
         self.local = LocalLog(window)
         self.degraded = False
         self.failures = 0
-        self.doubtful = -math.inf
+        self.check_both_until = -math.inf
 
     async def open(self) -> None:
-        """Connect, or begin to try. Never raises for a Redis that cannot be reached."""
+        """Connect, or begin to try. Never raises for a RedisPipeline that cannot be reached."""
         if self.redis is not None:
             self.degraded = not await self.redis.open()
 
@@ -453,20 +453,20 @@ class Counters:
             return self.local.hit(subject, limit)
         # What this process admitted before or while Redis was away, Redis may not know. So both are
         # asked for a while, here first, or calls that wait for Redis together would all be admitted.
-        here = self.local.hit(subject, limit) if self.local.clock() < self.doubtful else None
+        here = self.local.hit(subject, limit) if self.local.clock() < self.check_both_until else None
         if here is not None and not here.admitted:
             return here
         try:
             admitted, remaining, wait = await self.redis.call(
                 PREFIX + subject, limit, self.window * 1_000_000
             )
-        except (Silent, RedisError) as error:
+        except (RedisTimeout, RedisError) as error:
             self._failed(error)
             return here or self.local.hit(subject, limit)
         if self.degraded:
             self.degraded = False
             logger.warning("Redis answers again; calls are counted there.")
-        there = RateLimitResult(bool(admitted), remaining, wait / 1_000_000, self.redis.epoch)
+        there = RateLimitResult(bool(admitted), remaining, wait / 1_000_000, self.redis.credential_generation)
         if here is None:
             if admitted:
                 self.local.keep(subject)
@@ -474,27 +474,29 @@ class Counters:
         if not admitted:
             self.local.take_back(subject)
             return there
-        return RateLimitResult(True, min(here.remaining, remaining), max(here.wait, there.wait), there.epoch)
+        return RateLimitResult(
+            True, min(here.remaining, remaining), max(here.wait, there.wait), there.credential_generation
+        )
 
     @property
-    def epoch(self) -> bytes | None:
+    def credential_generation(self) -> bytes | None:
         """The latest epoch that is known; None without Redis."""
-        return self.redis.epoch if self.redis else None
+        return self.redis.credential_generation if self.redis else None
 
     async def renew(self) -> None:
         """Replace the epoch, so that nobody trusts what was known before. Never raises."""
         try:
             if self.redis is not None:
                 await self.redis.renew()
-        except (Silent, RedisError) as error:
+        except (RedisTimeout, RedisError) as error:
             logger.warning("Redis was not told that a credential ended (%s).", _kind(error))
 
     def _doubt(self) -> None:
-        self.doubtful = self.local.clock() + self.window
+        self.check_both_until = self.local.clock() + self.window
 
     @property
     def connected(self) -> bool:
-        """Whether calls are counted in Redis, as far as is known without asking it."""
+        """Whether calls are counted in RedisPipeline, as far as is known without asking it."""
         return self.redis is None or self.redis.connection is not None
 
     async def answer(self) -> bool:
@@ -502,7 +504,7 @@ class Counters:
         try:
             if self.redis is not None:
                 await self.redis.ping()
-        except (Silent, ResponseError):
+        except (RedisTimeout, ResponseError):
             return False
         return True
 

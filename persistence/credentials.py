@@ -12,7 +12,7 @@ ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 BODY = 30
 CHECK = 6
 
-USE_KEPT = timedelta(minutes=1)
+LAST_USED_RESOLUTION = timedelta(minutes=1)
 """How exactly the last use of a credential is kept."""
 
 Prefix = Literal["cbt_", "arc_"]
@@ -45,7 +45,7 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def kept(secret: str, now: datetime, expires_at: datetime | None) -> dict[str, Any]:
+def credential_columns(secret: str, now: datetime, expires_at: datetime | None) -> dict[str, Any]:
     """The columns that are kept of a new secret. Raises Conflict where it would be dead at once."""
     if expires_at is not None and expires_at <= now:
         raise Conflict("The expires_at has passed already; choose an instant to come, or none.")

@@ -2,7 +2,7 @@
 
 Tables are declarative classes, for the migrations. The work is done by SQLAlchemy Core statements,
 constants of their modules, which are compiled once for each database and handed to the driver
-itself (``engines.py``). A connection has four calls: ``all``, ``one``, ``run``, ``many``. Rows are
+itself (``engines.py``). A connection has four methods: ``fetch_all``, ``fetch_one``, ``execute``, ``execute_many``. Rows are
 named tuples.
 """
 
@@ -63,12 +63,12 @@ class Base(DeclarativeBase):
     )
 
 
-def versioned() -> Any:
+def version_column() -> Any:
     """A column that counts the changes of a row, for its entity tag. Whoever writes the row counts on."""
     return mapped_column(BigInteger, server_default="1")
 
 
-Key = BigInteger().with_variant(Integer(), "sqlite")
+BigIntId = BigInteger().with_variant(Integer(), "sqlite")
 """SQLite numbers rows by itself only where the type is INTEGER, which has 64 bits there too."""
 
 
@@ -92,7 +92,7 @@ def _amount(cents: int | None) -> Decimal | None:
     return None if cents is None else Decimal(cents).scaleb(-2)
 
 
-class Instant(TypeDecorator[datetime]):
+class UtcDateTime(TypeDecorator[datetime]):
     """An instant in UTC; SQLite keeps it without its zone."""
 
     impl = DateTime(timezone=True)
@@ -114,7 +114,7 @@ def _instant(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(f"{text}+00:00")
 
 
-class Prepared:
+class CompiledStatement:
     """A statement compiled for one driver: its text, the order of its values, the shape of its rows.
 
     One with the execution option ``slow`` may take milliseconds, and keeps no other call waiting. One with
@@ -169,34 +169,34 @@ class Connection(ABC):
     """Whether the row that the transaction was to change was found as it should become."""
 
     @abstractmethod
-    async def all(self, statement: ClauseElement, **params: Any) -> list[Row]:
+    async def fetch_all(self, statement: ClauseElement, **params: Any) -> list[Row]:
         """All rows. Raises Unavailable."""
 
     @abstractmethod
-    async def run(self, statement: ClauseElement, **params: Any) -> int:
+    async def execute(self, statement: ClauseElement, **params: Any) -> int:
         """The number of rows changed. Raises Unavailable."""
 
     @abstractmethod
-    async def many(self, statement: ClauseElement, rows: Sequence[Mapping[str, Any]]) -> None:
+    async def execute_many(self, statement: ClauseElement, rows: Sequence[Mapping[str, Any]]) -> None:
         """Run once for each of ``rows``. Raises Unavailable."""
 
     @abstractmethod
     def parameters(self, statement: ClauseElement) -> Collection[str]:
         """The names of a statement's parameters."""
 
-    async def put_off(self, statement: Insert, **params: Any) -> None:
+    async def defer(self, statement: Insert, **params: Any) -> None:
         """Run an insert before anything is read, and before the transaction ends, at the latest; nobody
         needs its row. Raises Unavailable, now or then.
         """
-        await self.run(statement, **params)
+        await self.execute(statement, **params)
 
-    async def one(self, statement: ClauseElement, **params: Any) -> Row | None:
+    async def fetch_one(self, statement: ClauseElement, **params: Any) -> Row | None:
         """The first row, or None. Raises Unavailable."""
-        rows = await self.all(statement, **params)
+        rows = await self.fetch_all(statement, **params)
         return rows[0] if rows else None
 
 
-First = Callable[[Connection], Awaitable[None]]
+Preamble = Callable[[Connection], Awaitable[None]]
 
 
 class Transaction(ABC):
@@ -216,7 +216,7 @@ class Transaction(ABC):
 
 
 @cache
-def together(first: Insert, second: Insert) -> Insert:
+def as_one_statement(first: Insert, second: Insert) -> Insert:
     """Two inserts as one statement, as PostgreSQL has it. Their parameters must not have the same names."""
     return second.add_cte(first.cte("first"))
 
@@ -227,12 +227,12 @@ class Database(ABC):
     dialect: Dialect
 
     def __init__(self) -> None:
-        self._prepared: dict[ClauseElement, Prepared] = {}
+        self._prepared: dict[ClauseElement, CompiledStatement] = {}
 
-    def prepare(self, statement: ClauseElement) -> Prepared:
+    def compile(self, statement: ClauseElement) -> CompiledStatement:
         prepared = self._prepared.get(statement)
         if prepared is None:
-            prepared = self._prepared[statement] = Prepared(statement, self.dialect)
+            prepared = self._prepared[statement] = CompiledStatement(statement, self.dialect)
         return prepared
 
     @abstractmethod
@@ -250,30 +250,30 @@ class Database(ABC):
         """What is committed when it begins, for as long as it lasts; nobody waits for it."""
 
     @abstractmethod
-    def transaction(self, first: First | None = None) -> Transaction:
+    def transaction(self, first: Preamble | None = None) -> Transaction:
         """Everything or nothing; ``first`` runs before the first statement."""
 
 
-async def exists(db: Connection, statement: ClauseElement, noun: str, **params: Any) -> Row:
+async def require(db: Connection, statement: ClauseElement, noun: str, **params: Any) -> Row:
     """The row that ``statement`` finds. Raises NotFound."""
-    row = await db.one(statement, **params)
+    row = await db.fetch_one(statement, **params)
     if row is None:
         raise NotFound.of(noun)
     return row
 
 
-async def owned(
+async def require_owned(
     db: Connection, statement: ClauseElement, noun: str, id: int, owner: int | None, **params: Any
 ) -> Row:
     """The row with this id, if ``owner`` is None or its client. Raises NotFound, Forbidden."""
-    row = await exists(db, statement, noun, id=id, **params)
+    row = await require(db, statement, noun, id=id, **params)
     if owner is not None and row.client_id != owner:
         raise Forbidden.of(noun)
     return row
 
 
 @cache
-def changing(table: type[Base], versioned: bool) -> Update:
+def update_by_id(table: type[Base], versioned: bool) -> Update:
     """``UPDATE`` of the row whose id is ``key``; answers the row.
 
     A column gets the value ``new_…`` where ``sets_…`` is true, so that one statement does for every choice of
@@ -296,7 +296,7 @@ def changing(table: type[Base], versioned: bool) -> Update:
     return update(table).values(values).where(*conditions, or_(*differs)).returning(*columns)
 
 
-async def change(
+async def update_row(
     db: Connection,
     table: type[Base],
     noun: str,
@@ -311,30 +311,30 @@ async def change(
     """
     new = {f"new_{name}": value for name, value in values.items()}
     sets = {f"sets_{name}": True for name in values}
-    statement = changing(table, versions is not None)
-    row = await db.one(statement, key=id, **new, **sets, **_named(versions))
+    statement = update_by_id(table, versions is not None)
+    row = await db.fetch_one(statement, key=id, **new, **sets, **_named(versions))
     if row is None:
-        row = await exists(db, existing(table), noun, id=id)
-        expect(row, noun, versions)
+        row = await require(db, select_by_id(table), noun, id=id)
+        require_version(row, noun, versions)
         db.unchanged = True
     return row
 
 
 @cache
-def removing(table: type[Base], versioned: bool) -> ReturningDelete[Any]:
-    """``DELETE`` of the row whose id is ``key``; answers its id. ``versioned`` is as in ``changing``."""
+def delete_by_id(table: type[Base], versioned: bool) -> ReturningDelete[Any]:
+    """``DELETE`` of the row whose id is ``key``; answers its id. ``versioned`` is as in ``update_by_id``."""
     columns = table.__table__.c
     conditions = [columns.id == bindparam("key", type_=BigInteger), *_expected(columns, versioned)]
     return delete(table).where(*conditions).returning(columns.id)
 
 
-async def remove(
+async def delete_row(
     db: Connection, table: type[Base], noun: str, id: int, versions: Collection[int] | None = None
 ) -> None:
     """Delete a row, if it is in one of ``versions``, None being any. Raises NotFound, PreconditionFailed."""
-    statement = removing(table, versions is not None)
-    if await db.one(statement, key=id, **_named(versions)) is None:
-        await exists(db, existing(table), noun, id=id)
+    statement = delete_by_id(table, versions is not None)
+    if await db.fetch_one(statement, key=id, **_named(versions)) is None:
+        await require(db, select_by_id(table), noun, id=id)
         raise PreconditionFailed.of(noun)
 
 
@@ -356,23 +356,23 @@ def _named(versions: Collection[int] | None) -> dict[str, int]:
     return {f"expected_{nth}": version for nth, version in enumerate(filled)}
 
 
-def expect(row: Row, noun: str, versions: Collection[int] | None) -> None:
+def require_version(row: Row, noun: str, versions: Collection[int] | None) -> None:
     """Raise PreconditionFailed where a row that is held is in none of ``versions``, None being any."""
     if versions is not None and row.version not in versions:
         raise PreconditionFailed.of(noun)
 
 
 @cache
-def existing(table: type[Base]) -> Select[Any]:
+def select_by_id(table: type[Base]) -> Select[Any]:
     """``SELECT`` of the row whose id is ``id``."""
-    return one_by_id(select(table.__table__), table.__table__.c.id)
+    return where_id(select(table.__table__), table.__table__.c.id)
 
 
-def inserting(table: type[Base], *names: str) -> ReturningInsert[Any]:
+def insert_returning(table: type[Base], *names: str) -> ReturningInsert[Any]:
     """``INSERT`` of the named columns, each a parameter; answers the row."""
     return insert(table).values(dict.fromkeys(names)).returning(*table.__table__.c)
 
 
-def one_by_id(query: Select[Any], key: ColumnElement[int]) -> Select[Any]:
+def where_id(query: Select[Any], key: ColumnElement[int]) -> Select[Any]:
     """``query`` for the row whose ``key`` is the parameter ``id``."""
     return query.where(key == bindparam("id", type_=BigInteger))

@@ -28,10 +28,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence.database import Base, Connection, Instant, Key, Row, exists, inserting
+from persistence.database import Base, BigIntId, Connection, Row, UtcDateTime, insert_returning, require
 from persistence.errors import Conflict
 from persistence.events import TABLE as EVENTS
-from persistence.listing import TALLY, Listing, Page, Tallied
+from persistence.listing import COUNTS, CountedBy, Listing, Page
 from persistence.webhooks import TABLE as WEBHOOKS
 
 
@@ -59,10 +59,10 @@ class Delivery(Base):
         {"sqlite_autoincrement": True},
     )
 
-    id: Mapped[int] = mapped_column(Key, primary_key=True)
-    webhook_id: Mapped[int] = mapped_column(Key, ForeignKey("webhooks.id", ondelete="CASCADE"))
+    id: Mapped[int] = mapped_column(BigIntId, primary_key=True)
+    webhook_id: Mapped[int] = mapped_column(BigIntId, ForeignKey("webhooks.id", ondelete="CASCADE"))
     # A test belongs to no event and brings its own text.
-    event_id: Mapped[int | None] = mapped_column(Key, ForeignKey("events.id"))
+    event_id: Mapped[int | None] = mapped_column(BigIntId, ForeignKey("events.id"))
     uid: Mapped[str] = mapped_column(String(30))
     event: Mapped[str] = mapped_column(String(40))
     test_base: Mapped[str | None] = mapped_column(Text)
@@ -70,18 +70,18 @@ class Delivery(Base):
     # How many attempts of the schedule are behind it.
     tried: Mapped[int] = mapped_column(Integer)
     # When it is to be tried next; of one that is being tried now, when its worker must be dead.
-    due_at: Mapped[datetime] = mapped_column(Instant)
+    due_at: Mapped[datetime] = mapped_column(UtcDateTime)
     claim: Mapped[str | None] = mapped_column(String(32))
-    created_at: Mapped[datetime] = mapped_column(Instant)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class Attempt(Base):
     __tablename__ = "attempts"
     __table_args__ = (Index("ix_attempts_delivery_id_id", "delivery_id", "id"),)
 
-    id: Mapped[int] = mapped_column(Key, primary_key=True)
-    delivery_id: Mapped[int] = mapped_column(Key, ForeignKey("deliveries.id", ondelete="CASCADE"))
-    attempted_at: Mapped[datetime] = mapped_column(Instant)
+    id: Mapped[int] = mapped_column(BigIntId, primary_key=True)
+    delivery_id: Mapped[int] = mapped_column(BigIntId, ForeignKey("deliveries.id", ondelete="CASCADE"))
+    attempted_at: Mapped[datetime] = mapped_column(UtcDateTime)
     status: Mapped[int | None]
     ms: Mapped[int]
     answer: Mapped[str] = mapped_column(Text)
@@ -95,9 +95,9 @@ WEBHOOK = bindparam("webhook_id", type_=BigInteger)
 KEY = bindparam("key", type_=BigInteger)
 # In the words of the index, which else would not be used.
 _PENDING = text("deliveries.status = 'pending'")
-NOW = bindparam("now", type_=Instant)
+NOW = bindparam("now", type_=UtcDateTime)
 
-INSERT_TEST = inserting(
+INSERT_TEST = insert_returning(
     Delivery, "webhook_id", "uid", "event", "test_base", "status", "tried", "due_at", "created_at"
 )
 
@@ -108,8 +108,8 @@ LIST = Listing(
     _GET,
     TABLE.c.id,
     tallied=[
-        Tallied(
-            "deliveries", webhook_id=TALLY.c.number == WEBHOOK, status=TALLY.c.word == bindparam("status")
+        CountedBy(
+            "deliveries", webhook_id=COUNTS.c.number == WEBHOOK, status=COUNTS.c.word == bindparam("status")
         )
     ],
     webhook_id=TABLE.c.webhook_id == WEBHOOK,
@@ -174,7 +174,7 @@ PENDING_EVENTS = select(_PENDING_OF_WEBHOOK.c.event, func.count().label("number"
     _PENDING_OF_WEBHOOK.c.event
 )
 
-_SINCE = bindparam("since", type_=Instant)
+_SINCE = bindparam("since", type_=UtcDateTime)
 
 RESEND_SINCE = (
     update(Delivery)
@@ -256,7 +256,7 @@ _DUE = (
 
 CLAIM = (
     update(Delivery)
-    .values(claim=bindparam("token", type_=String), due_at=bindparam("lease", type_=Instant))
+    .values(claim=bindparam("token", type_=String), due_at=bindparam("lease", type_=UtcDateTime))
     .where(TABLE.c.id.in_(select(_DUE.c.id)))
     .returning(TABLE.c.id)
 )
@@ -284,7 +284,7 @@ SETTLE = (
     .values(
         status=bindparam("new_status", type_=String),
         tried=TABLE.c.tried + 1,
-        due_at=bindparam("next", type_=Instant),
+        due_at=bindparam("next", type_=UtcDateTime),
         claim=None,
     )
     .where(*_MINE)
@@ -297,7 +297,7 @@ LOG = insert(Attempt).from_select(
     ["delivery_id", "attempted_at", "status", "ms", "answer", "error"],
     select(
         TABLE.c.id,
-        bindparam("at", type_=Instant),
+        bindparam("at", type_=UtcDateTime),
         bindparam("code", type_=Integer),
         bindparam("took", type_=Integer),
         bindparam("text", type_=Text),
@@ -312,7 +312,7 @@ LOG = insert(Attempt).from_select(
 PURGE = delete(Delivery).where(
     TABLE.c.id.in_(
         select(TABLE.c.id)
-        .where(TABLE.c.created_at < bindparam("before", type_=Instant))
+        .where(TABLE.c.created_at < bindparam("before", type_=UtcDateTime))
         .limit(bindparam("limit", type_=BigInteger))
     )
 )
@@ -320,7 +320,7 @@ PURGE = delete(Delivery).where(
 
 async def test(db: Connection, webhook_id: int, *, uid: str, event: str, base: str, now: datetime) -> Row:
     """Have a webhook told of an example."""
-    return await exists(
+    return await require(
         db,
         INSERT_TEST,
         "delivery",
@@ -345,19 +345,19 @@ async def attempts(db: Connection, rows: Sequence[Row], most: int) -> dict[int, 
     result: dict[int, list[Row]] = {row.id: [] for row in rows}
     # Ids begin at 1, so those that fill the statement up find nothing.
     ids = {f"of_{nth}": id for nth, id in enumerate([*result, *[0] * (MOST_ROWS - len(result))])}
-    for row in await db.all(GET_ATTEMPTS, most=most, **ids):
+    for row in await db.fetch_all(GET_ATTEMPTS, most=most, **ids):
         result[row.delivery_id].append(row)
     return result
 
 
 async def get(db: Connection, webhook_id: int, id: int) -> Row:
     """The delivery. Raises NotFound."""
-    return await exists(db, GET, "delivery", webhook_id=webhook_id, key=id)
+    return await require(db, GET, "delivery", webhook_id=webhook_id, key=id)
 
 
 async def resend(db: Connection, webhook_id: int, id: int, now: datetime) -> Row:
     """Have a delivery made again, whatever became of it. Raises NotFound, Conflict."""
-    row = await db.one(RESEND, webhook_id=webhook_id, key=id, now=now)
+    row = await db.fetch_one(RESEND, webhook_id=webhook_id, key=id, now=now)
     if row is None:
         await get(db, webhook_id, id)
         raise Conflict("The delivery is being sent right now; look at it again.")
@@ -366,24 +366,24 @@ async def resend(db: Connection, webhook_id: int, id: int, now: datetime) -> Row
 
 async def recover(db: Connection, webhook_id: int, since: datetime, now: datetime) -> int:
     """Have everything delivered that happened since then and was not; how many deliveries that are."""
-    again = await db.run(RESEND_SINCE, webhook_id=webhook_id, since=since, now=now)
-    return again + await db.run(CATCH_UP, webhook_id=webhook_id, since=since, now=now)
+    again = await db.execute(RESEND_SINCE, webhook_id=webhook_id, since=since, now=now)
+    return again + await db.execute(CATCH_UP, webhook_id=webhook_id, since=since, now=now)
 
 
 async def pending_events(db: Connection, webhook_id: int) -> list[str] | None:
     """The names of the events that wait to be sent to a webhook; None where too many wait to look at each."""
-    rows = await db.all(PENDING_EVENTS, webhook_id=webhook_id)
+    rows = await db.fetch_all(PENDING_EVENTS, webhook_id=webhook_id)
     return [row.event for row in rows] if sum(row.number for row in rows) < MOST_JUDGED else None
 
 
 async def waiting(db: Connection, now: datetime) -> list[Row]:
     """The webhooks that have a delivery due."""
-    return await db.all(WAITING, now=now)
+    return await db.fetch_all(WAITING, now=now)
 
 
 async def backlog(db: Connection, now: datetime) -> tuple[int, float]:
     """How many deliveries are due and not in the air, and for how many seconds the oldest has been."""
-    row = await db.one(BACKLOG, now=now)
+    row = await db.fetch_one(BACKLOG, now=now)
     assert row is not None
     return row.due, (now - row.oldest).total_seconds() if row.oldest else 0.0
 
@@ -392,29 +392,31 @@ async def claim(
     db: Connection, webhook_id: int, *, limit: int, token: str, now: datetime, lease: datetime
 ) -> int:
     """Take deliveries that are due, until ``lease``; how many."""
-    return len(await db.all(CLAIM, webhook_id=webhook_id, limit=limit, token=token, now=now, lease=lease))
+    return len(
+        await db.fetch_all(CLAIM, webhook_id=webhook_id, limit=limit, token=token, now=now, lease=lease)
+    )
 
 
 async def claimed(db: Connection, token: str) -> list[Row]:
     """What was taken, oldest first, with what is to be sent."""
-    return await db.all(CLAIMED, token=token)
+    return await db.fetch_all(CLAIMED, token=token)
 
 
 async def settle(db: Connection, verdicts: Sequence[Mapping[str, Any]]) -> None:
     """Keep what became of deliveries, of each if its claim still holds: ``key token new_status next``."""
-    await db.many(SETTLE, verdicts)
+    await db.execute_many(SETTLE, verdicts)
 
 
 async def give_back(db: Connection, id: int, token: str, now: datetime) -> None:
     """Leave a delivery to others, untried."""
-    await db.run(GIVE_BACK, key=id, token=token, now=now)
+    await db.execute(GIVE_BACK, key=id, token=token, now=now)
 
 
 async def log(db: Connection, entries: Sequence[Mapping[str, Any]]) -> None:
     """Keep attempts at deliveries: ``key at code took text fault``."""
-    await db.many(LOG, entries)
+    await db.execute_many(LOG, entries)
 
 
 async def purge(db: Connection, before: datetime, limit: int) -> int:
     """Delete as many of the deliveries from before then, with their attempts; how many those were."""
-    return await db.run(PURGE, before=before, limit=limit)
+    return await db.execute(PURGE, before=before, limit=limit)

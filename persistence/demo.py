@@ -481,7 +481,7 @@ def _deliveries(events: Rows) -> tuple[Rows, Rows]:
 async def empty(db: Connection) -> bool:
     """Whether nothing has been kept yet."""
     for table in (Client, Product, ApiKey):
-        row = await db.one(select(func.count().label("total")).select_from(table))
+        row = await db.fetch_one(select(func.count().label("total")).select_from(table))
         if row is None or row.total:
             return False
     return True
@@ -491,10 +491,10 @@ async def present(db: Connection) -> bool:
     """Whether one of the demo credentials is kept."""
     for table, secret in ((Token, CLIENT_TOKEN), (Token, OTHER_CLIENT_TOKEN), (ApiKey, ADMIN_KEY)):
         column = table.__table__.c.digest
-        if await db.one(select(column).where(column == credentials.digest(secret))) is not None:
+        if await db.fetch_one(select(column).where(column == credentials.digest(secret))) is not None:
             return True
     column = Operator.__table__.c.password_hash
-    return await db.one(select(column).where(column == OPERATOR_HASH)) is not None
+    return await db.fetch_one(select(column).where(column == OPERATOR_HASH)) is not None
 
 
 async def seed(database: Database, progress: Callable[[int, int], None] | None = None) -> None:
@@ -507,15 +507,15 @@ async def seed(database: Database, progress: Callable[[int, int], None] | None =
             raise Conflict("The database is not empty; demo data goes into an empty one only.")
         tables = build()
         for index, rows in words(tables):
-            await db.many(index.insert, rows)
+            await db.execute_many(index.insert, rows)
         done, total = 0, sum(map(len, tables.values()))
         for table, rows in tables.items():
             done += len(rows)
             if progress:
                 progress(done, total)
-            await db.many(insert(table).values(dict.fromkeys(rows[0])), rows)
+            await db.execute_many(insert(table).values(dict.fromkeys(rows[0])), rows)
             if database.dialect.name == "postgresql":
                 name = table.__tablename__
-                await db.all(
+                await db.fetch_all(
                     text(f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), max(id)) FROM {name}")  # noqa: S608  a table's own name
                 )

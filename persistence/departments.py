@@ -6,24 +6,34 @@ from typing import Any
 from sqlalchemy import Index, String, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence.database import Base, Connection, Key, Row, change, exists, inserting, one_by_id, versioned
+from persistence.database import (
+    Base,
+    BigIntId,
+    Connection,
+    Row,
+    insert_returning,
+    require,
+    update_row,
+    version_column,
+    where_id,
+)
 from persistence.errors import Conflict
-from persistence.listing import TALLY, Listing, Page, Tallied
+from persistence.listing import COUNTS, CountedBy, Listing, Page
 
 
 class Department(Base):
     __tablename__ = "departments"
     __table_args__ = (Index("ix_departments_status_id", "status", "id"),)
 
-    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    id: Mapped[int] = mapped_column(BigIntId, primary_key=True)
     name: Mapped[str] = mapped_column(String(100))
     status: Mapped[str] = mapped_column(String(20))
-    version: Mapped[int] = versioned()
+    version: Mapped[int] = version_column()
 
 
 TABLE = Department.__table__
 
-GET = one_by_id(select(TABLE), TABLE.c.id)
+GET = where_id(select(TABLE), TABLE.c.id)
 
 ADDRESSABLE = TABLE.c.status == "active"
 """Of a department that takes tickets."""
@@ -31,7 +41,7 @@ ADDRESSABLE = TABLE.c.status == "active"
 LIST = Listing(
     select(TABLE),
     TABLE.c.id,
-    tallied=[Tallied("departments", active=TALLY.c.word == "active")],
+    tallied=[CountedBy("departments", active=COUNTS.c.word == "active")],
     active=ADDRESSABLE,
 )
 
@@ -43,15 +53,15 @@ async def page(db: Connection, *, page: int, limit: int, after: int | None) -> P
 
 async def get(db: Connection, id: int) -> Row:
     """The department. Raises NotFound."""
-    return await exists(db, GET, "department", id=id)
+    return await require(db, GET, "department", id=id)
 
 
-INSERT = inserting(Department, "name", "status")
+INSERT = insert_returning(Department, "name", "status")
 
 
 async def create(db: Connection, values: dict[str, Any]) -> Row:
     """Add a department; ``values`` are columns."""
-    return await exists(db, INSERT, "department", **values)
+    return await require(db, INSERT, "department", **values)
 
 
 async def update(
@@ -61,12 +71,12 @@ async def update(
 
     Raises NotFound, PreconditionFailed.
     """
-    return await change(db, Department, "department", id, values, versions)
+    return await update_row(db, Department, "department", id, values, versions)
 
 
 async def addressable(db: Connection, id: int) -> Row:
     """The department, if tickets may be addressed to it. Raises NotFound, Conflict."""
-    department = await exists(db, GET, "department", id=id)
+    department = await require(db, GET, "department", id=id)
     if department.status != "active":
         raise Conflict("The department is inactive and takes no tickets.")
     return department

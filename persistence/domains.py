@@ -10,21 +10,21 @@ from sqlalchemy.orm import Mapped, mapped_column
 from persistence import clients
 from persistence.database import (
     Base,
+    BigIntId,
     Connection,
-    Instant,
-    Key,
     Row,
-    change,
-    existing,
-    exists,
-    expect,
-    inserting,
-    remove,
-    versioned,
+    UtcDateTime,
+    delete_row,
+    insert_returning,
+    require,
+    require_version,
+    select_by_id,
+    update_row,
+    version_column,
 )
 from persistence.errors import Conflict, Duplicate, NotFound
 from persistence.identity import hostname, require_hostname
-from persistence.listing import TALLY, Listing, Page, Tallied
+from persistence.listing import COUNTS, CountedBy, Listing, Page
 
 LIVE = "status <> 'cancelled' AND NOT clashes"
 
@@ -46,15 +46,15 @@ class Domain(Base):
         Index("ix_domains_clashes", "id", sqlite_where=text("clashes"), postgresql_where=text("clashes")),
     )
 
-    id: Mapped[int] = mapped_column(Key, primary_key=True)
-    client_id: Mapped[int] = mapped_column(Key, ForeignKey("clients.id"))
+    id: Mapped[int] = mapped_column(BigIntId, primary_key=True)
+    client_id: Mapped[int] = mapped_column(BigIntId, ForeignKey("clients.id"))
     domain: Mapped[str] = mapped_column(String(253))
     status: Mapped[str] = mapped_column(String(20))
-    registered_at: Mapped[datetime] = mapped_column(Instant)
-    expires_at: Mapped[datetime] = mapped_column(Instant)
+    registered_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
     # Of an older version, which let one name be there twice. Such a row is left out of the unique index.
     clashes: Mapped[bool] = mapped_column(Boolean, server_default=false())
-    version: Mapped[int] = versioned()
+    version: Mapped[int] = version_column()
 
 
 TABLE = Domain.__table__
@@ -63,13 +63,13 @@ LIST = Listing(
     select(TABLE),
     TABLE.c.id,
     narrow=["domain", "client_id"],
-    tallied=[Tallied("domains", status=TALLY.c.word == bindparam("status"))],
+    tallied=[CountedBy("domains", status=COUNTS.c.word == bindparam("status"))],
     client_id=TABLE.c.client_id == bindparam("client_id", type_=BigInteger),
     domain=TABLE.c.domain == bindparam("domain"),
     status=TABLE.c.status == bindparam("status"),
 )
 
-GET = existing(Domain)
+GET = select_by_id(Domain)
 
 # Held, so that the dates are those of the change.
 HOLD = GET.with_for_update()
@@ -84,7 +84,7 @@ CLASHING = (
 
 TAKEN = "Another record of this domain is not cancelled; change that one, or cancel it first."
 
-INSERT = inserting(Domain, "client_id", "domain", "status", "registered_at", "expires_at")
+INSERT = insert_returning(Domain, "client_id", "domain", "status", "registered_at", "expires_at")
 
 
 async def page(db: Connection, *, domain: str | None = None, **where: Any) -> Page:
@@ -96,7 +96,7 @@ async def page(db: Connection, *, domain: str | None = None, **where: Any) -> Pa
 
 async def get(db: Connection, id: int) -> Row:
     """The domain. Raises NotFound."""
-    return await exists(db, GET, "domain", id=id)
+    return await require(db, GET, "domain", id=id)
 
 
 async def create(db: Connection, values: dict[str, Any]) -> Row:
@@ -108,7 +108,7 @@ async def create(db: Connection, values: dict[str, Any]) -> Row:
     _require_order(values["registered_at"], values["expires_at"])
     name = require_hostname("domain", values["domain"])
     try:
-        return await exists(db, INSERT, "domain", **values | {"domain": name})
+        return await require(db, INSERT, "domain", **values | {"domain": name})
     except Duplicate:
         raise Conflict(TAKEN) from None
 
@@ -127,8 +127,8 @@ async def update(
 
     Raises NotFound, PreconditionFailed, Conflict.
     """
-    domain = await exists(db, HOLD, "domain", id=id)
-    expect(domain, "domain", versions)
+    domain = await require(db, HOLD, "domain", id=id)
+    require_version(domain, "domain", versions)
     new = dict(values)
     if "domain" in new:
         new["domain"] = require_hostname("domain", new["domain"])
@@ -142,7 +142,7 @@ async def update(
     if new.get("status") == "active":
         await _hold_client(db, domain.client_id)
     try:
-        return await change(db, Domain, "domain", id, new)
+        return await update_row(db, Domain, "domain", id, new)
     except Duplicate:
         raise Conflict(TAKEN) from None
 
@@ -157,4 +157,4 @@ async def _hold_client(db: Connection, client_id: int) -> None:
 
 async def delete(db: Connection, id: int, versions: Collection[int] | None = None) -> None:
     """Delete a domain, if it is in one of ``versions``. Raises NotFound, PreconditionFailed."""
-    await remove(db, Domain, "domain", id, versions)
+    await delete_row(db, Domain, "domain", id, versions)

@@ -24,14 +24,14 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.sql.elements import ClauseElement
 
 from persistence.database import (
+    CompiledStatement,
     Connection,
     Database,
-    First,
-    Prepared,
+    Preamble,
     Row,
     Transaction,
+    as_one_statement,
     current_caller,
-    together,
 )
 from persistence.errors import Busy, Duplicate, StartError, Unavailable
 
@@ -47,7 +47,7 @@ LOCK_SECONDS = 5
 MOST_ON_THE_LOOP = 200
 """How many rows SQLite reads while everybody else waits: a page, and some of a whole list."""
 
-MOST_TOGETHER = 32
+MAX_GROUP = 32
 """How many transactions SQLite commits at a time: the first of them waits until the last has run."""
 
 MAX_SEARCHES = 3
@@ -148,20 +148,20 @@ def _took_too_long() -> Unavailable:
     )
 
 
-class Beginning(Connection):
+class LazyConnection(Connection):
     """The connection of a transaction that begins with its first statement, and with ``first`` before it."""
 
     def __init__(
-        self, begin: Callable[[], Awaitable[Connection]], database: Database, first: First | None
+        self, begin: Callable[[], Awaitable[Connection]], database: Database, first: Preamble | None
     ) -> None:
         self.begin = begin
         self.database = database
         self.first = first
         self.begun: Connection | None = None
-        self.later: tuple[Insert, Mapping[str, Any]] | None = None
+        self.deferred: tuple[Insert, Mapping[str, Any]] | None = None
 
     def parameters(self, statement: ClauseElement) -> Collection[str]:
-        return self.database.prepare(statement).defaults.keys()
+        return self.database.compile(statement).defaults.keys()
 
     async def _connection(self) -> Connection:
         if self.begun is None:
@@ -170,34 +170,36 @@ class Beginning(Connection):
                 await self.first(self.begun)
         return self.begun
 
-    async def catch_up(self) -> None:
+    async def flush_deferred(self) -> None:
         """Run what was put off."""
-        if self.later is not None:
-            (statement, params), self.later = self.later, None
-            await (await self._connection()).run(statement, **params)
+        if self.deferred is not None:
+            (statement, params), self.deferred = self.deferred, None
+            await (await self._connection()).execute(statement, **params)
 
-    async def put_off(self, statement: Insert, **params: Any) -> None:
-        await self.catch_up()
+    async def defer(self, statement: Insert, **params: Any) -> None:
+        await self.flush_deferred()
         if self.database.dialect.name == "postgresql":
             # With the insert that comes next it is one round trip.
-            self.later = statement, params
+            self.deferred = statement, params
         else:
-            await self.run(statement, **params)
+            await self.execute(statement, **params)
 
-    async def all(self, statement: ClauseElement, **params: Any) -> list[Row]:
-        await self.catch_up()
-        return await (await self._connection()).all(statement, **params)
+    async def fetch_all(self, statement: ClauseElement, **params: Any) -> list[Row]:
+        await self.flush_deferred()
+        return await (await self._connection()).fetch_all(statement, **params)
 
-    async def run(self, statement: ClauseElement, **params: Any) -> int:
-        if self.later is not None and isinstance(statement, Insert):
-            (first, more), self.later = self.later, None
-            return await (await self._connection()).run(together(first, statement), **more, **params)
-        await self.catch_up()
-        return await (await self._connection()).run(statement, **params)
+    async def execute(self, statement: ClauseElement, **params: Any) -> int:
+        if self.deferred is not None and isinstance(statement, Insert):
+            (first, more), self.deferred = self.deferred, None
+            return await (await self._connection()).execute(
+                as_one_statement(first, statement), **more, **params
+            )
+        await self.flush_deferred()
+        return await (await self._connection()).execute(statement, **params)
 
-    async def many(self, statement: ClauseElement, rows: Sequence[Mapping[str, Any]]) -> None:
-        await self.catch_up()
-        await (await self._connection()).many(statement, rows)
+    async def execute_many(self, statement: ClauseElement, rows: Sequence[Mapping[str, Any]]) -> None:
+        await self.flush_deferred()
+        await (await self._connection()).execute_many(statement, rows)
 
 
 # --- SQLite ------------------------------------------------------------------------------------------
@@ -205,7 +207,7 @@ class Beginning(Connection):
 
 # A disk that is full, gone or read-only, and a server that stops. Everything else, but somebody else's
 # lock, is a fault of ours.
-SQLITE_PASSING = {
+TRANSIENT_SQLITE_CODES = {
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_FULL,
@@ -223,7 +225,7 @@ def _sqlite_failure(error: BaseException) -> BaseException:
     kind = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return Busy()
-    return Unavailable() if kind in SQLITE_PASSING else error
+    return Unavailable() if kind in TRANSIENT_SQLITE_CODES else error
 
 
 class SQLiteConnection(Connection):
@@ -237,16 +239,16 @@ class SQLiteConnection(Connection):
         self.raw = raw
 
     def parameters(self, statement: ClauseElement) -> Collection[str]:
-        return self.database.prepare(statement).defaults.keys()
+        return self.database.compile(statement).defaults.keys()
 
-    def _execute(self, prepared: Prepared, params: Mapping[str, Any]) -> sqlite3.Cursor:
+    def _execute(self, prepared: CompiledStatement, params: Mapping[str, Any]) -> sqlite3.Cursor:
         try:
             return self.raw.execute(prepared.sql, prepared.values(params))
         except sqlite3.Error as error:
             raise _sqlite_failure(error) from error
 
-    async def all(self, statement: ClauseElement, **params: Any) -> list[Row]:
-        prepared = self.database.prepare(statement)
+    async def fetch_all(self, statement: ClauseElement, **params: Any) -> list[Row]:
+        prepared = self.database.compile(statement)
         if self is not self.database.reader:
             return self._fetch(prepared, params)
         if not prepared.slow:
@@ -255,16 +257,16 @@ class SQLiteConnection(Connection):
             if len(raw) < MOST_ON_THE_LOOP:
                 return prepared.rows(raw)
             cursor.close()
-        return await self.database.aside(prepared, params)
+        return await self.database.read_in_thread(prepared, params)
 
-    def _fetch(self, prepared: Prepared, params: Mapping[str, Any]) -> list[Row]:
+    def _fetch(self, prepared: CompiledStatement, params: Mapping[str, Any]) -> list[Row]:
         return prepared.rows(self._execute(prepared, params).fetchall())
 
-    async def run(self, statement: ClauseElement, **params: Any) -> int:
-        return self._execute(self.database.prepare(statement), params).rowcount
+    async def execute(self, statement: ClauseElement, **params: Any) -> int:
+        return self._execute(self.database.compile(statement), params).rowcount
 
-    async def many(self, statement: ClauseElement, rows: Sequence[Mapping[str, Any]]) -> None:
-        prepared = self.database.prepare(statement)
+    async def execute_many(self, statement: ClauseElement, rows: Sequence[Mapping[str, Any]]) -> None:
+        prepared = self.database.compile(statement)
         try:
             self.raw.executemany(prepared.sql, [prepared.values(each) for each in rows])
         except sqlite3.Error as error:
@@ -300,7 +302,7 @@ class SQLiteWriting(Transaction):
     last. Nobody is told of what is not committed.
     """
 
-    def __init__(self, database: "SQLite", first: First | None) -> None:
+    def __init__(self, database: "SQLite", first: Preamble | None) -> None:
         self.database = database
         self.first = first
         self.raw = database.writer.raw
@@ -310,14 +312,14 @@ class SQLiteWriting(Transaction):
 
     async def __aenter__(self) -> Connection:
         _enter_transaction()
-        return Beginning(self._begin, self.database, self.first)
+        return LazyConnection(self._begin, self.database, self.first)
 
     async def _begin(self) -> Connection:
         # One deadline for both locks: whoever queues behind a writer that waits does not wait anew.
         deadline = asyncio.get_running_loop().time() + LOCK_SECONDS
-        await self.database.turn(LOCK_SECONDS)
+        await self.database.acquire_writer(LOCK_SECONDS)
         try:
-            self.joined = bool(self.database.ended)
+            self.joined = bool(self.database.awaiting_commit)
             try:
                 self.raw.execute("SAVEPOINT own" if self.joined else "BEGIN IMMEDIATE")
             except sqlite3.OperationalError:
@@ -328,7 +330,7 @@ class SQLiteWriting(Transaction):
         except BaseException as error:
             if self.raw.in_transaction and not self.joined:
                 self.raw.execute("ROLLBACK")
-            self.database.pass_on()
+            self.database.release_writer()
             if isinstance(error, sqlite3.Error):
                 raise _sqlite_failure(error) from error
             raise
@@ -360,12 +362,12 @@ class SQLiteWriting(Transaction):
         database = self.database
         self._end(kept=kind is None)
         # Who failed may have failed because of what others wrote before, so that has to be true first.
-        if kind is not None and not (database.ended and issubclass(kind, Exception)):
-            database.pass_on()
+        if kind is not None and not (database.awaiting_commit and issubclass(kind, Exception)):
+            database.release_writer()
             return
         outcome = asyncio.get_running_loop().create_future()
-        database.ended.append(outcome)
-        database.pass_on()
+        database.awaiting_commit.append(outcome)
+        database.release_writer()
         failure = await outcome
         if failure is not None:
             raise _sqlite_failure(failure) from failure
@@ -415,13 +417,13 @@ class SQLite(Database):
     def __init__(self, path: str) -> None:
         super().__init__()
         self.path = path
-        self.resting: list[SQLiteConnection] = []
+        self.idle_readers: list[SQLiteConnection] = []
         self.slow_reads = FairQueue(THREADS_ASIDE)
         self.writing = False
         # Who waits for the turn to write: True is that it comes, False that it comes too late.
-        self.queue: deque[asyncio.Future[bool]] = deque()
+        self.write_queue: deque[asyncio.Future[bool]] = deque()
         # Who has had it since the last COMMIT, and waits for the next.
-        self.ended: list[asyncio.Future[BaseException | None]] = []
+        self.awaiting_commit: list[asyncio.Future[BaseException | None]] = []
 
     async def open(self) -> None:
         keep_private(self.path)
@@ -436,7 +438,7 @@ class SQLite(Database):
             for each in (self.reader, *self.aside_readers):
                 each.raw.execute("PRAGMA query_only=ON")
             # Whoever has a place takes one, so there is always one left.
-            self.resting = self.aside_readers[:]
+            self.idle_readers = self.aside_readers[:]
         except sqlite3.Error as error:
             raise StartError(f"The database {self.path} cannot be opened: {error}.") from error
 
@@ -458,49 +460,49 @@ class SQLite(Database):
         # let go of the lock. It never does so later than its own deadline. It goes last, for it alone may
         # put what the log holds into the file.
         with suppress(Busy):
-            await self.turn(2 * LOCK_SECONDS)
-            if self.ended:
+            await self.acquire_writer(2 * LOCK_SECONDS)
+            if self.awaiting_commit:
                 self._begin_commit()
-                await self.turn(2 * LOCK_SECONDS)
+                await self.acquire_writer(2 * LOCK_SECONDS)
             self.writer.raw.close()
         self.disk.shutdown(wait=False)
 
-    async def turn(self, seconds: float) -> None:
+    async def acquire_writer(self, seconds: float) -> None:
         """Wait for the turn to write; whoever has it passes it on. Raises Busy."""
         if not self.writing:
             self.writing = True
             return
         loop = asyncio.get_running_loop()
         mine = loop.create_future()
-        self.queue.append(mine)
+        self.write_queue.append(mine)
         late = loop.call_later(seconds, _tell, mine, False)
         try:
             if not await mine:
                 raise Busy
         except asyncio.CancelledError:
             if not mine.cancelled() and mine.result():
-                self.pass_on()
+                self.release_writer()
             raise
         finally:
             late.cancel()
 
-    def pass_on(self) -> None:
+    def release_writer(self) -> None:
         """End a turn: commit where nobody takes the next, or where many have ended since the last."""
-        while self.queue and self.queue[0].done():
-            self.queue.popleft()
-        full = not self.writer.raw.in_transaction or len(self.ended) >= MOST_TOGETHER
-        if self.ended and full:
+        while self.write_queue and self.write_queue[0].done():
+            self.write_queue.popleft()
+        full = not self.writer.raw.in_transaction or len(self.awaiting_commit) >= MAX_GROUP
+        if self.awaiting_commit and full:
             self._begin_commit()
-        elif self.queue:
-            self.queue.popleft().set_result(True)
+        elif self.write_queue:
+            self.write_queue.popleft().set_result(True)
         else:
             self.writing = False
-            if self.ended:
+            if self.awaiting_commit:
                 # Those who are ready to write are only about to say so.
                 asyncio.get_running_loop().call_soon(self._commit_unless_writing)
 
     def _commit_unless_writing(self) -> None:
-        if self.ended and not self.writing:
+        if self.awaiting_commit and not self.writing:
             self._begin_commit()
 
     def _begin_commit(self) -> None:
@@ -518,22 +520,22 @@ class SQLite(Database):
 
     def _committed(self, done: "asyncio.Future[None]") -> None:
         failure = done.exception()
-        ended, self.ended = self.ended, []
+        ended, self.awaiting_commit = self.awaiting_commit, []
         try:
             if self.writer.raw.in_transaction:
                 self.writer.raw.execute("ROLLBACK")
         finally:
             for outcome in ended:
                 _tell(outcome, failure)
-            self.pass_on()
+            self.release_writer()
 
-    async def aside(self, prepared: Prepared, params: Mapping[str, Any]) -> list[Row]:
+    async def read_in_thread(self, prepared: CompiledStatement, params: Mapping[str, Any]) -> list[Row]:
         """Run a slow read in a thread, on a connection of its own, while other calls are answered.
 
         Raises Unavailable.
         """
         async with self.slow_reads.place(prepared.search):
-            reader = self.resting.pop()
+            reader = self.idle_readers.pop()
             loop = asyncio.get_running_loop()
             reading = loop.run_in_executor(self.threads, reader._fetch, prepared, params)
             late = False
@@ -547,7 +549,7 @@ class SQLite(Database):
                     # SQLite ignores an interrupt that comes before the thread has begun, so it is repeated.
                     with suppress(asyncio.CancelledError):
                         await asyncio.wait([reading], timeout=INTERRUPT_SECONDS)
-                self.resting.append(reader)
+                self.idle_readers.append(reader)
             if late:
                 reading.exception()
                 raise _took_too_long()
@@ -559,7 +561,7 @@ class SQLite(Database):
     def snapshot(self) -> Transaction:
         return SQLiteSnapshot(SQLiteConnection(self, self._open()))
 
-    def transaction(self, first: First | None = None) -> Transaction:
+    def transaction(self, first: Preamble | None = None) -> Transaction:
         return SQLiteWriting(self, first)
 
 
@@ -571,7 +573,19 @@ IDLE_SECONDS = 10
 LOCK_NOT_AVAILABLE = "55P03"
 
 # Deadlocks and serialisation failures, a backend or server that goes, too many clients.
-PASSING = {"40P01", "40001", "57P01", "57P02", "57P03", "57014", "53100", "53200", "53300", "25006", "25P03"}
+TRANSIENT_SQLSTATES = {
+    "40P01",
+    "40001",
+    "57P01",
+    "57P02",
+    "57P03",
+    "57014",
+    "53100",
+    "53200",
+    "53300",
+    "25006",
+    "25P03",
+}
 
 
 def _postgresql_failure(error: Exception) -> Exception:
@@ -581,7 +595,7 @@ def _postgresql_failure(error: Exception) -> Exception:
         code = error.sqlstate or ""
         if code == LOCK_NOT_AVAILABLE:
             return Busy()
-        return Unavailable() if code in PASSING or code.startswith("08") else error
+        return Unavailable() if code in TRANSIENT_SQLSTATES or code.startswith("08") else error
     return Unavailable() if isinstance(error, FAILURES) else error
 
 
@@ -600,24 +614,24 @@ class PostgreSQLConnection(Connection):
         self.raw = raw
 
     def parameters(self, statement: ClauseElement) -> Collection[str]:
-        return self.database.prepare(statement).defaults.keys()
+        return self.database.compile(statement).defaults.keys()
 
     async def connected(self) -> Any:
         """The driver's connection. Raises FAILURES."""
         return self.raw
 
-    async def _fetch(self, prepared: Prepared, values: list[Any]) -> Any:
+    async def _fetch(self, prepared: CompiledStatement, values: list[Any]) -> Any:
         return await (await self.connected()).fetch(prepared.sql, *values)
 
-    async def all(self, statement: ClauseElement, **params: Any) -> list[Row]:
-        prepared = self.database.prepare(statement)
+    async def fetch_all(self, statement: ClauseElement, **params: Any) -> list[Row]:
+        prepared = self.database.compile(statement)
         try:
             return prepared.rows(await self._fetch(prepared, prepared.values(params)))
         except FAILURES as error:
             raise _postgresql_failure(error) from error
 
-    async def run(self, statement: ClauseElement, **params: Any) -> int:
-        prepared = self.database.prepare(statement)
+    async def execute(self, statement: ClauseElement, **params: Any) -> int:
+        prepared = self.database.compile(statement)
         try:
             raw = await self.connected()
             tag = await raw.execute(prepared.sql, *prepared.values(params))
@@ -625,8 +639,8 @@ class PostgreSQLConnection(Connection):
             raise _postgresql_failure(error) from error
         return int(tag.rpartition(" ")[2])
 
-    async def many(self, statement: ClauseElement, rows: Sequence[Mapping[str, Any]]) -> None:
-        prepared = self.database.prepare(statement)
+    async def execute_many(self, statement: ClauseElement, rows: Sequence[Mapping[str, Any]]) -> None:
+        prepared = self.database.compile(statement)
         try:
             raw = await self.connected()
             await raw.executemany(prepared.sql, [prepared.values(each) for each in rows])
@@ -642,7 +656,7 @@ class PostgreSQLReader(PostgreSQLConnection):
             self.raw = await self.database.readers.acquire(timeout=LOCK_SECONDS)
         return self.raw
 
-    async def _fetch(self, prepared: Prepared, values: list[Any]) -> Any:
+    async def _fetch(self, prepared: CompiledStatement, values: list[Any]) -> Any:
         if prepared.search:
             return await self.database.search(prepared.sql, values)
         return await super()._fetch(prepared, values)
@@ -688,9 +702,9 @@ class PostgreSQLSnapshot(PostgreSQLReading):
 class PostgreSQLWriting(Transaction):
     """READ COMMITTED; what must not race is a conditional write."""
 
-    def __init__(self, database: "PostgreSQL", first: First | None) -> None:
+    def __init__(self, database: "PostgreSQL", first: Preamble | None) -> None:
         self.database = database
-        self.connection = Beginning(self._begin, database, first)
+        self.connection = LazyConnection(self._begin, database, first)
         self.raw: Any = None
 
     async def __aenter__(self) -> Connection:
@@ -711,15 +725,15 @@ class PostgreSQLWriting(Transaction):
         _inside.set(False)
         if kind is None:
             try:
-                await self.connection.catch_up()
+                await self.connection.flush_deferred()
             except BaseException:
                 if self.raw is not None:
-                    await asyncio.shield(self.database.leave(self.raw))
+                    await asyncio.shield(self.database.rollback_and_release(self.raw))
                 raise
         if self.raw is None:
             return
         if kind is not None:
-            await asyncio.shield(self.database.leave(self.raw))
+            await asyncio.shield(self.database.rollback_and_release(self.raw))
             return
         # A caller who goes away during COMMIT must not take the connection along half-way.
         commit = asyncio.ensure_future(self.database.commit(self.raw))
@@ -802,7 +816,7 @@ class PostgreSQL(Database):
     def snapshot(self) -> Transaction:
         return PostgreSQLSnapshot(self)
 
-    def transaction(self, first: First | None = None) -> Transaction:
+    def transaction(self, first: Preamble | None = None) -> Transaction:
         return PostgreSQLWriting(self, first)
 
     async def search(self, sql: str, values: list[Any]) -> Any:
@@ -817,22 +831,22 @@ class PostgreSQL(Database):
                 await asyncio.shield(_give_back(self.searchers, raw))
 
     async def begin(self) -> Any:
-        """A connection whose transaction has begun; end it by ``commit`` or ``leave``. Raises FAILURES."""
+        """A connection whose transaction has begun; end it by ``commit`` or ``rollback_and_release``. Raises FAILURES."""
         raw = None
         if self.writing < self.size:
             self.writing += 1
         else:
-            raw = await self._handed()
+            raw = await self._wait_for_connection()
         if raw is None:
             try:
                 raw = await self.writers.acquire(timeout=LOCK_SECONDS)
                 await raw.execute("BEGIN")
             except BaseException:
-                await asyncio.shield(self.leave(raw))
+                await asyncio.shield(self.rollback_and_release(raw))
                 raise
         return raw
 
-    async def _handed(self) -> Any:
+    async def _wait_for_connection(self) -> Any:
         """What another transaction hands on when it ends. Raises Unavailable."""
         loop = asyncio.get_running_loop()
         mine = loop.create_future()
@@ -842,7 +856,7 @@ class PostgreSQL(Database):
             raw = await mine
         except asyncio.CancelledError:
             if not mine.cancelled() and not isinstance(mine.result(), Unavailable):
-                await asyncio.shield(self.leave(mine.result()))
+                await asyncio.shield(self.rollback_and_release(mine.result()))
             raise
         finally:
             late.cancel()
@@ -860,14 +874,14 @@ class PostgreSQL(Database):
                 handed = True
         finally:
             if not handed:
-                await self.leave(raw)
+                await self.rollback_and_release(raw)
 
     def _waiting(self) -> bool:
         while self.queue and self.queue[0].done():
             self.queue.popleft()
         return bool(self.queue)
 
-    async def leave(self, raw: Any) -> None:
+    async def rollback_and_release(self, raw: Any) -> None:
         """Take back what is not committed; a connection goes back to its pool, its place to whoever waits."""
         try:
             if raw is not None and raw.is_in_transaction():

@@ -14,8 +14,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Boolean
 
-from persistence.database import Base, Connection, Instant, Key, Row, exists, one_by_id
-from persistence.listing import TALLY, Listing, Page, Tallied
+from persistence.database import Base, BigIntId, Connection, Row, UtcDateTime, require, where_id
+from persistence.listing import COUNTS, CountedBy, Listing, Page
 
 
 class Event(Base):
@@ -27,31 +27,31 @@ class Event(Base):
         {"sqlite_autoincrement": True},
     )
 
-    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    id: Mapped[int] = mapped_column(BigIntId, primary_key=True)
     uid: Mapped[str] = mapped_column(String(30), unique=True)
     event: Mapped[str] = mapped_column(String(40))
     base: Mapped[str] = mapped_column(Text)
-    created_at: Mapped[datetime] = mapped_column(Instant)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 TABLE = Event.__table__
 
 
-class InTurn(FunctionElement[bool]):
+class EventOrderLock(FunctionElement[bool]):
     """True, once no other transaction that inserted an event is still open."""
 
     inherit_cache = True
     type = Boolean()
 
 
-@compiles(InTurn)
-def _alone(element: InTurn, compiler: Any, **options: Any) -> str:
+@compiles(EventOrderLock)
+def _alone(element: EventOrderLock, compiler: Any, **options: Any) -> str:
     # SQLite has one writer at a time anyway.
     return "1 = 1"
 
 
-@compiles(InTurn, "postgresql")
-def _locked(element: InTurn, compiler: Any, **options: Any) -> str:
+@compiles(EventOrderLock, "postgresql")
+def _locked(element: EventOrderLock, compiler: Any, **options: Any) -> str:
     # The number is the text "events"; the lock ends with the transaction.
     return "pg_advisory_xact_lock(111477243965555) IS NOT NULL"
 
@@ -64,19 +64,19 @@ INSERT = insert(Event).from_select(
         bindparam("event", type_=String),
         bindparam("base", type_=Text),
         # Not called as its column, which other tables have, too.
-        bindparam("now", type_=Instant),
-    ).where(InTurn()),
+        bindparam("now", type_=UtcDateTime),
+    ).where(EventOrderLock()),
     include_defaults=False,
 )
 
-GET = one_by_id(select(TABLE), TABLE.c.id)
+GET = where_id(select(TABLE), TABLE.c.id)
 
 LIST = Listing(
     # The text of an event has the whole message of a ticket.
     select(TABLE).execution_options(slow=True),
     TABLE.c.id,
     ascending=True,
-    tallied=[Tallied("events", event=TALLY.c.word == bindparam("event"))],
+    tallied=[CountedBy("events", event=COUNTS.c.word == bindparam("event"))],
     event=TABLE.c.event == bindparam("event"),
 )
 
@@ -86,7 +86,7 @@ PURGE = delete(Event).where(
     TABLE.c.id.in_(
         select(TABLE.c.id)
         .where(
-            TABLE.c.created_at < bindparam("before", type_=Instant),
+            TABLE.c.created_at < bindparam("before", type_=UtcDateTime),
             ~any_row().where(_DELIVERIES.c.event_id == TABLE.c.id),
         )
         .limit(bindparam("limit", type_=BigInteger))
@@ -99,7 +99,7 @@ async def add(db: Connection, *, uid: str, event: str, base: str, now: datetime)
 
     It is put off as long as possible, since from then on all others that have an event wait.
     """
-    await db.put_off(INSERT, uid=uid, event=event, base=base, now=now)
+    await db.defer(INSERT, uid=uid, event=event, base=base, now=now)
 
 
 async def page(db: Connection, *, limit: int, page: int, after: int | None, event: str | None) -> Page:
@@ -109,9 +109,9 @@ async def page(db: Connection, *, limit: int, page: int, after: int | None, even
 
 async def get(db: Connection, id: int) -> Row:
     """The event. Raises NotFound."""
-    return await exists(db, GET, "event", id=id)
+    return await require(db, GET, "event", id=id)
 
 
 async def purge(db: Connection, before: datetime, limit: int) -> int:
     """Delete as many of the events from before then that have no delivery; how many those were."""
-    return await db.run(PURGE, before=before, limit=limit)
+    return await db.execute(PURGE, before=before, limit=limit)

@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence.database import Base, Connection, Instant, Row, exists
+from persistence.database import Base, Connection, Row, UtcDateTime, require
 from persistence.errors import Conflict
 
 LIFETIME = timedelta(hours=72)
@@ -43,7 +43,7 @@ class IdempotencyKey(Base):
     status: Mapped[int | None] = mapped_column(Integer)
     headers: Mapped[str | None] = mapped_column(Text)
     body: Mapped[str | None] = mapped_column(Text)
-    created_at: Mapped[datetime] = mapped_column(Instant)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class KeptText(Base):
@@ -70,7 +70,7 @@ _NEW = postgresql.insert(IdempotencyKey).values(
 CLAIM = _NEW.on_conflict_do_update(
     index_elements=["caller", "key"],
     set_={name: _NEW.excluded[name] for name in ("fingerprint", "status", "headers", "body", "created_at")},
-    where=TABLE.c.created_at < bindparam("before", type_=Instant),
+    where=TABLE.c.created_at < bindparam("before", type_=UtcDateTime),
 ).returning(TABLE.c.key)
 
 _THIS = (TABLE.c.caller == bindparam("of"), TABLE.c.key == bindparam("named"))
@@ -90,7 +90,7 @@ KEEP = (
 PURGE = delete(IdempotencyKey).where(
     tuple_(TABLE.c.caller, TABLE.c.key).in_(
         select(TABLE.c.caller, TABLE.c.key)
-        .where(TABLE.c.created_at < bindparam("before", type_=Instant))
+        .where(TABLE.c.created_at < bindparam("before", type_=UtcDateTime))
         .limit(bindparam("limit", type_=BigInteger))
     )
 )
@@ -127,9 +127,9 @@ async def claim(db: Connection, caller: str, key: str, fingerprint: str, now: da
     Raises Conflict where the key was used for another one, Busy where its request is not done yet.
     """
     given = {"caller": caller, "key": key, "fingerprint": fingerprint, "created_at": now}
-    if await db.one(CLAIM, **given, status=None, headers=None, body=None, before=now - LIFETIME):
+    if await db.fetch_one(CLAIM, **given, status=None, headers=None, body=None, before=now - LIFETIME):
         return None
-    kept = await exists(db, GET, "request", of=caller, named=key)
+    kept = await require(db, GET, "request", of=caller, named=key)
     if kept.fingerprint != fingerprint:
         raise Conflict("The Idempotency-Key was used for another request; choose a new one.")
     return kept
@@ -137,18 +137,22 @@ async def claim(db: Connection, caller: str, key: str, fingerprint: str, now: da
 
 async def keep(db: Connection, caller: str, key: str, *, status: int, headers: str, body: str) -> None:
     """Keep the answer to the request that took the key."""
-    await db.run(KEEP, of=caller, named=key, code=status, told=headers, text=body)
+    await db.execute(KEEP, of=caller, named=key, code=status, told=headers, text=body)
 
 
 async def texts(db: Connection, caller: str, day: date, digests: Sequence[str]) -> dict[str, str]:
     """The sealed texts of a caller's day, as far as they are there, by their digests."""
-    rows = [row for page in _pages(digests) for row in await db.all(GET_TEXTS, of=caller, on=day, **page)]
+    rows = [
+        row for page in _pages(digests) for row in await db.fetch_all(GET_TEXTS, of=caller, on=day, **page)
+    ]
     return {row.digest: row.sealed for row in rows}
 
 
 async def lacking(db: Connection, caller: str, day: date, digests: Sequence[str]) -> list[str]:
     """Those of the digests whose texts are not kept for the caller's day."""
-    rows = [row for page in _pages(digests) for row in await db.all(HAS_TEXTS, of=caller, on=day, **page)]
+    rows = [
+        row for page in _pages(digests) for row in await db.fetch_all(HAS_TEXTS, of=caller, on=day, **page)
+    ]
     known = {row.digest for row in rows}
     return [each for each in digests if each not in known]
 
@@ -163,10 +167,10 @@ def _pages(digests: Sequence[str]) -> Iterator[dict[str, str]]:
 async def keep_texts(db: Connection, caller: str, day: date, sealed: Mapping[str, str]) -> None:
     """Keep sealed texts under their digests, for the answers of a caller's day."""
     rows = [{"caller": caller, "day": day, "digest": key, "sealed": text} for key, text in sealed.items()]
-    await db.many(KEEP_TEXT, rows)
+    await db.execute_many(KEEP_TEXT, rows)
 
 
 async def purge(db: Connection, before: datetime, limit: int) -> int:
     """Delete as many of the keys from before then, and of the texts; how many those were."""
-    keys = await db.run(PURGE, before=before, limit=limit)
-    return keys + await db.run(PURGE_TEXTS, before=before.date(), limit=limit)
+    keys = await db.execute(PURGE, before=before, limit=limit)
+    return keys + await db.execute(PURGE_TEXTS, before=before.date(), limit=limit)

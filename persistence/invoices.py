@@ -25,17 +25,17 @@ from sqlalchemy.orm import Mapped, mapped_column
 from persistence import clients, lifecycle, settings
 from persistence.database import (
     Base,
+    BigIntId,
     Connection,
-    Instant,
-    Key,
     Money,
     Row,
-    exists,
-    one_by_id,
-    owned,
-    versioned,
+    UtcDateTime,
+    require,
+    require_owned,
+    version_column,
+    where_id,
 )
-from persistence.listing import TALLY, Listing, Page, Tallied
+from persistence.listing import COUNTS, CountedBy, Listing, Page
 
 
 class Invoice(Base):
@@ -48,23 +48,23 @@ class Invoice(Base):
         Index("ix_invoices_status_due_date_id", "status", "due_date", "id"),
     )
 
-    id: Mapped[int] = mapped_column(Key, primary_key=True)
-    client_id: Mapped[int] = mapped_column(Key, ForeignKey("clients.id"))
+    id: Mapped[int] = mapped_column(BigIntId, primary_key=True)
+    client_id: Mapped[int] = mapped_column(BigIntId, ForeignKey("clients.id"))
     status: Mapped[str] = mapped_column(String(20))
     total: Mapped[Decimal] = mapped_column(Money)
     currency: Mapped[str] = mapped_column(String(3))
     due_date: Mapped[date]
-    paid_at: Mapped[datetime | None] = mapped_column(Instant)
-    created_at: Mapped[datetime] = mapped_column(Instant)
-    version: Mapped[int] = versioned()
+    paid_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    version: Mapped[int] = version_column()
 
 
 class InvoiceLine(Base):
     __tablename__ = "invoice_lines"
     __table_args__ = (Index("ix_invoice_lines_invoice_id_id", "invoice_id", "id"),)
 
-    id: Mapped[int] = mapped_column(Key, primary_key=True)
-    invoice_id: Mapped[int] = mapped_column(Key, ForeignKey("invoices.id"))
+    id: Mapped[int] = mapped_column(BigIntId, primary_key=True)
+    invoice_id: Mapped[int] = mapped_column(BigIntId, ForeignKey("invoices.id"))
     description: Mapped[str] = mapped_column(String(500))
     amount: Mapped[Decimal] = mapped_column(Money)
 
@@ -72,12 +72,12 @@ class InvoiceLine(Base):
 class Payment(Base):
     __tablename__ = "payments"
 
-    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    id: Mapped[int] = mapped_column(BigIntId, primary_key=True)
     # Unique, so that no fault elsewhere can ever book two payments of one invoice.
-    invoice_id: Mapped[int] = mapped_column(Key, ForeignKey("invoices.id"), unique=True)
+    invoice_id: Mapped[int] = mapped_column(BigIntId, ForeignKey("invoices.id"), unique=True)
     amount: Mapped[Decimal] = mapped_column(Money)
     currency: Mapped[str] = mapped_column(String(3))
-    created_at: Mapped[datetime] = mapped_column(Instant)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class Line(NamedTuple):
@@ -101,7 +101,7 @@ SHOWN = (
 
 _SELECT = select(*SHOWN)
 
-GET = one_by_id(_SELECT, TABLE.c.id)
+GET = where_id(_SELECT, TABLE.c.id)
 
 GET_LINES = (
     select(LINES.c.description, LINES.c.amount)
@@ -116,14 +116,14 @@ LIST = Listing(
     ranges=("due_from", "due_to"),
     dated=TABLE.c.due_date,
     tallied=[
-        Tallied("invoices", paid=TALLY.c.word == "paid"),
-        Tallied(
+        CountedBy("invoices", paid=COUNTS.c.word == "paid"),
+        CountedBy(
             "due_dates",
-            paid=TALLY.c.word == "paid",
-            unpaid=and_(TALLY.c.word == "unpaid", TALLY.c.day >= bindparam("today", type_=Date)),
-            overdue=and_(TALLY.c.word == "unpaid", TALLY.c.day < bindparam("today", type_=Date)),
-            due_from=TALLY.c.day >= bindparam("due_from", type_=Date),
-            due_to=TALLY.c.day <= bindparam("due_to", type_=Date),
+            paid=COUNTS.c.word == "paid",
+            unpaid=and_(COUNTS.c.word == "unpaid", COUNTS.c.day >= bindparam("today", type_=Date)),
+            overdue=and_(COUNTS.c.word == "unpaid", COUNTS.c.day < bindparam("today", type_=Date)),
+            due_from=COUNTS.c.day >= bindparam("due_from", type_=Date),
+            due_to=COUNTS.c.day <= bindparam("due_to", type_=Date),
         ),
     ],
     number=TABLE.c.id == bindparam("number", type_=BigInteger),
@@ -148,7 +148,7 @@ INSERT = (
             settings.CURRENCY,
             *[bindparam(name, type_=TABLE.c[name].type) for name in COLUMNS],
         )
-        .where(clients.TABLE.c.id == bindparam("client_id", type_=BigInteger), clients.THERE)
+        .where(clients.TABLE.c.id == bindparam("client_id", type_=BigInteger), clients.NOT_DELETED)
         .with_for_update(**clients.HELD),
         include_defaults=False,
     )
@@ -160,13 +160,13 @@ INSERT_LINE = insert(InvoiceLine).values(dict.fromkeys(["invoice_id", "descripti
 PAY = (
     update(Invoice)
     .values(
-        status=lifecycle.INVOICE["pay"].end,
-        paid_at=bindparam("now", type_=Instant),
+        status=lifecycle.INVOICE["pay"].to_state,
+        paid_at=bindparam("now", type_=UtcDateTime),
         version=TABLE.c.version + 1,
     )
     .where(
         TABLE.c.id == bindparam("key", type_=BigInteger),
-        or_(*[TABLE.c.status == state for state in lifecycle.INVOICE["pay"].start]),
+        or_(*[TABLE.c.status == state for state in lifecycle.INVOICE["pay"].from_states]),
     )
     .returning(TABLE.c.total, TABLE.c.currency)
 )
@@ -199,15 +199,15 @@ async def page(
 
 async def get(db: Connection, id: int, owner: int | None, today: date) -> tuple[Row, list[Row]]:
     """The invoice and its lines. Raises NotFound, Forbidden."""
-    invoice = await owned(db, GET, "invoice", id, owner, today=today)
-    return invoice, await db.all(GET_LINES, id=id)
+    invoice = await require_owned(db, GET, "invoice", id, owner, today=today)
+    return invoice, await db.fetch_all(GET_LINES, id=id)
 
 
 async def create(
     db: Connection, *, client_id: int, due_date: date, lines: Sequence[Line], now: datetime
 ) -> tuple[Row, Sequence[Line]]:
     """Make an unpaid invoice over the sum of ``lines``. Raises NotFound."""
-    made = await exists(
+    made = await require(
         db,
         INSERT,
         "client",
@@ -218,15 +218,15 @@ async def create(
         created_at=now,
         today=now.date(),
     )
-    await db.many(INSERT_LINE, [{"invoice_id": made.id, **line._asdict()} for line in lines])
+    await db.execute_many(INSERT_LINE, [{"invoice_id": made.id, **line._asdict()} for line in lines])
     return made, lines
 
 
 async def pay(db: Connection, id: int, now: datetime) -> tuple[Row, list[Row]]:
     """unpaid → paid, with one payment. Raises NotFound, Conflict."""
-    paid = await db.one(PAY, key=id, now=now)
+    paid = await db.fetch_one(PAY, key=id, now=now)
     if paid is None:
         invoice, _ = await get(db, id, None, now.date())
         raise lifecycle.refuse("invoice", lifecycle.INVOICE, "pay", invoice.status)
-    await db.run(INSERT_PAYMENT, invoice_id=id, amount=paid.total, currency=paid.currency, created_at=now)
+    await db.execute(INSERT_PAYMENT, invoice_id=id, amount=paid.total, currency=paid.currency, created_at=now)
     return await get(db, id, None, now.date())

@@ -21,28 +21,28 @@ from sqlalchemy.orm import Mapped, mapped_column
 from persistence import search
 from persistence.database import (
     Base,
+    BigIntId,
     Connection,
-    Key,
     Row,
-    change,
-    existing,
-    exists,
-    inserting,
-    remove,
-    versioned,
+    delete_row,
+    insert_returning,
+    require,
+    select_by_id,
+    update_row,
+    version_column,
 )
-from persistence.listing import TALLY, Listing, Page, Tallied, cursor, read_cursor
+from persistence.listing import COUNTS, CountedBy, Listing, Page, cursor, read_cursor
 
 
 class Article(Base):
     __tablename__ = "articles"
     __table_args__ = (Index("ix_articles_category_id", "category", "id"),)
 
-    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    id: Mapped[int] = mapped_column(BigIntId, primary_key=True)
     title: Mapped[str] = mapped_column(String(255))
-    category: Mapped[int] = mapped_column(Key)
+    category: Mapped[int] = mapped_column(BigIntId)
     content: Mapped[str] = mapped_column(Text)
-    version: Mapped[int] = versioned()
+    version: Mapped[int] = version_column()
 
 
 TABLE = Article.__table__
@@ -60,11 +60,11 @@ LIST = Listing(
     # SQLite reads each content as a whole to cut it, which takes milliseconds for a page of long ones.
     select(*_SHOWN).execution_options(slow=True),
     TABLE.c.id,
-    tallied=[Tallied("articles", category=TALLY.c.number == bindparam("category", type_=BigInteger))],
+    tallied=[CountedBy("articles", category=COUNTS.c.number == bindparam("category", type_=BigInteger))],
     category=_CATEGORY,
 )
 
-INSERT = inserting(Article, "title", "category", "content")
+INSERT = insert_returning(Article, "title", "category", "content")
 
 
 def _found(filtered: bool) -> Any:
@@ -107,7 +107,7 @@ def _count(filtered: bool) -> Select[Any]:
 
 
 PAGES = {(filtered, after): _page(filtered, after) for filtered in (False, True) for after in (False, True)}
-COUNTS = {filtered: _count(filtered) for filtered in (False, True)}
+TOTALS = {filtered: _count(filtered) for filtered in (False, True)}
 
 
 async def page(
@@ -127,11 +127,11 @@ async def page(
     filtered = category is not None
     given: dict[str, Any] = {"words": words} | ({"category": category} if filtered else {})
     place = {"offset": (page - 1) * limit} if last is None else {"after": last, "after_rank": rank}
-    rows = await db.all(PAGES[filtered, last is not None], limit=limit + 1, **place, **given)
+    rows = await db.fetch_all(PAGES[filtered, last is not None], limit=limit + 1, **place, **given)
     total = rows[0].in_all if rows else 0
     # A page without rows does not tell how many others there are.
     if not rows and (last is not None or page > 1):
-        counted = await db.one(COUNTS[filtered], **given)
+        counted = await db.fetch_one(TOTALS[filtered], **given)
         total = counted.total if counted else 0
     more = len(rows) > limit
     place_of_last = cursor(rows[limit - 1].rank, rows[limit - 1].id) if more else None
@@ -140,12 +140,12 @@ async def page(
 
 async def get(db: Connection, id: int) -> Row:
     """The article. Raises NotFound."""
-    return await exists(db, existing(Article), "article", id=id)
+    return await require(db, select_by_id(Article), "article", id=id)
 
 
 async def create(db: Connection, values: dict[str, Any]) -> Row:
     """Add an article and its words; ``values`` are columns."""
-    article = await exists(db, INSERT, "article", **values)
+    article = await require(db, INSERT, "article", **values)
     await search.ARTICLES.add(db, article.id, article.title, article.content)
     return article
 
@@ -157,7 +157,7 @@ async def update(
 
     Raises NotFound, PreconditionFailed.
     """
-    article = await change(db, Article, "article", id, values, versions)
+    article = await update_row(db, Article, "article", id, values, versions)
     if not db.unchanged:
         await search.ARTICLES.put(db, id, article.title, article.content)
     return article
@@ -168,5 +168,5 @@ async def delete(db: Connection, id: int, versions: Collection[int] | None = Non
 
     Raises NotFound, PreconditionFailed.
     """
-    await remove(db, Article, "article", id, versions)
-    await db.run(search.ARTICLES.delete, id=id)
+    await delete_row(db, Article, "article", id, versions)
+    await db.execute(search.ARTICLES.delete, id=id)

@@ -10,38 +10,40 @@ from persistence.errors import Conflict
 
 
 @dataclass(frozen=True)
-class Verb:
-    """One way out of some states. ``past`` completes "it cannot be …"."""
+class Transition:
+    """One way out of some states. ``participle`` completes "it cannot be …"."""
 
-    past: str
-    start: tuple[str, ...]
-    end: str
+    participle: str
+    from_states: tuple[str, ...]
+    to_state: str
 
 
 SERVICE = {
-    "suspend": Verb("suspended", ("active",), "suspended"),
-    "unsuspend": Verb("unsuspended", ("suspended",), "active"),
-    "terminate": Verb("terminated", ("active", "suspended"), "terminated"),
+    "suspend": Transition("suspended", ("active",), "suspended"),
+    "unsuspend": Transition("unsuspended", ("suspended",), "active"),
+    "terminate": Transition("terminated", ("active", "suspended"), "terminated"),
 }
 
 INVOICE = {
-    "pay": Verb("paid", ("unpaid",), "paid"),
+    "pay": Transition("paid", ("unpaid",), "paid"),
 }
 
 TICKET = {
-    "reply_as_staff": Verb("replied to", ("open", "answered", "customer_reply"), "answered"),
-    "reply_as_client": Verb("replied to", ("open", "answered", "customer_reply", "closed"), "customer_reply"),
-    "close": Verb("closed", ("open", "answered", "customer_reply"), "closed"),
+    "reply_as_staff": Transition("replied to", ("open", "answered", "customer_reply"), "answered"),
+    "reply_as_client": Transition(
+        "replied to", ("open", "answered", "customer_reply", "closed"), "customer_reply"
+    ),
+    "close": Transition("closed", ("open", "answered", "customer_reply"), "closed"),
 }
 
 FIRST = {"service": "active", "invoice": "unpaid", "ticket": "open"}
 
 
-def refuse(noun: str, verbs: dict[str, Verb], verb: str, state: str) -> Conflict:
+def refuse(noun: str, verbs: dict[str, Transition], verb: str, state: str) -> Conflict:
     """The Conflict that says why ``verb`` cannot start from ``state``, and what can."""
-    names = [name.replace("_", " ") for name, each in verbs.items() if state in each.start]
+    names = [name.replace("_", " ") for name, each in verbs.items() if state in each.from_states]
     allowed = " or ".join(names) or "nothing"
     return Conflict(
-        f"The {noun} is {state.replace('_', ' ')}, so it cannot be {verbs[verb].past}; "
+        f"The {noun} is {state.replace('_', ' ')}, so it cannot be {verbs[verb].participle}; "
         f"allowed from this state: {allowed}."
     )

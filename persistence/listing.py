@@ -3,7 +3,7 @@
 The table ``tallies`` says how many rows a list has, of each value of the filters that have one. Triggers
 keep it (``migrations/versions/0007_tallies.py``), so that no way of writing can forget it, and what is
 rolled back leaves no trace. On SQLite, which has one writer, a trigger counts on. On PostgreSQL it adds a
-row, so that writers never wait for each other; a total is the sum of what is committed, and ``fold`` adds
+row, so that writers never wait for each other; a total is the sum of what is committed, and ``compact`` adds
 up rows from time to time.
 """
 
@@ -37,7 +37,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.sql.elements import ClauseElement, KeyedColumnElement
 
-from persistence.database import Base, Connection, Database, Key, Row
+from persistence.database import Base, BigIntId, Connection, Database, Row
 from persistence.errors import Refusal
 
 logger = logging.getLogger("cloudarc")
@@ -47,8 +47,8 @@ FAR = 1_000
 
 MAX_ID = 2**63 - 1
 
-FOLD_SECONDS = 1.0
-FOLD_ROWS = 50_000
+COMPACT_SECONDS = 1.0
+COMPACT_ROWS = 50_000
 
 
 class Tally(Base):
@@ -65,7 +65,7 @@ class Tally(Base):
         ),
     )
 
-    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    id: Mapped[int] = mapped_column(BigIntId, primary_key=True)
     tally: Mapped[str] = mapped_column(String(20))
     number: Mapped[int] = mapped_column(BigInteger)
     word: Mapped[str] = mapped_column(String(40))
@@ -74,10 +74,10 @@ class Tally(Base):
     folded: Mapped[bool] = mapped_column(Boolean)
 
 
-TALLY = Tally.__table__
+COUNTS = Tally.__table__
 
 
-class Tallied:
+class CountedBy:
     """The tally of a list: its name, and what each filter is in it."""
 
     def __init__(self, name: str, **conditions: ColumnElement[bool]) -> None:
@@ -86,9 +86,9 @@ class Tallied:
 
     def total(self, names: frozenset[str]) -> Select[Any]:
         """``SELECT`` of how many rows pass these filters."""
-        total = cast(func.coalesce(func.sum(TALLY.c.change), 0), BigInteger).label("total")
+        total = cast(func.coalesce(func.sum(COUNTS.c.change), 0), BigInteger).label("total")
         given = [self.conditions[name] for name in sorted(names)]
-        return select(total).where(TALLY.c.tally == self.name, *given)
+        return select(total).where(COUNTS.c.tally == self.name, *given)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Page:
     page: int
     limit: int
     total: int
-    more: bool
+    has_next: bool
     cursor: str | None = None
 
 
@@ -122,14 +122,14 @@ def read_cursor(after: int | str) -> tuple[int | None, int]:
     return int(found[1]) if found[1] else None, int(found[2])
 
 
-Way = Literal["near", "far", "after"]
+Direction = Literal["near", "far", "after"]
 """Skip so many rows from the beginning, or from the end, or all until behind an id."""
 
 
 class Listing:
     """A list in order of id, mostly descending, with optional filters; each set of them is one statement.
 
-    ``narrow`` are filters that leave few rows, the narrowest first; the others then only sift those. ``slow``
+    ``selective_filter`` are filters that leave few rows, the narrowest first; the others then only sift those. ``slow``
     are filters that search for words. Where one of ``ranges`` is given, the first and the last day, the rows
     are in the order of the day ``dated`` and then of the id, so that no other rows are read.
 
@@ -147,13 +147,13 @@ class Listing:
         slow: Collection[str] = (),
         ranges: Sequence[str] = (),
         dated: KeyedColumnElement[Any] | None = None,
-        tallied: Sequence[Tallied] = (),
+        tallied: Sequence[CountedBy] = (),
         **conditions: ColumnElement[bool],
     ) -> None:
         self.query = query
         self.key = key
         self.ascending = ascending
-        self.narrow = narrow
+        self.selective_filter = narrow
         self.slow = frozenset(slow)
         self.ranges = ranges
         self.dated: Any = dated
@@ -163,7 +163,7 @@ class Listing:
         self.total = cache(self._total)
 
     def _narrowest(self, names: frozenset[str]) -> str | None:
-        return next((each for each in self.narrow if each in names), None)
+        return next((each for each in self.selective_filter if each in names), None)
 
     def _order(self, names: frozenset[str]) -> list[ColumnElement[Any]]:
         """What the rows are in the order of."""
@@ -185,7 +185,7 @@ class Listing:
         query = query.where(*[each.is_(true()) if name in sifted else each for name, each in given.items()])
         return query.execution_options(search=True) if names & self.slow else query
 
-    def _statement(self, names: frozenset[str], way: Way, slow: bool = False) -> Select[Any]:
+    def _statement(self, names: frozenset[str], way: Direction, slow: bool = False) -> Select[Any]:
         # A place is before the last day, and a database looks for one of the two in an index.
         query = self._filtered(self.query, names, self.ranges[1:] if way == "after" else ())
         if way != "far":
@@ -226,7 +226,7 @@ class Listing:
         given = {name: value for name, value in filters.items() if value is not None}
         names = frozenset(name for name in given if name in self.conditions)
         found = await self._page(db, names, given, page, limit, after)
-        if found.more and len(self._order(names)) > 1:
+        if found.has_next and len(self._order(names)) > 1:
             last = found.rows[-1]
             return replace(found, cursor=cursor(getattr(last, self.dated.key).toordinal(), last.id))
         return found
@@ -267,7 +267,7 @@ class Listing:
         """A page behind many rows, read from the end that is nearer, and no more rows than there are."""
         total = await self._sum(db, names, given)
         before, behind = (page - 1) * limit, max(total - page * limit, 0)
-        way: Way = "near" if before <= behind else "far"
+        way: Direction = "near" if before <= behind else "far"
         place = {"limit": min(limit, total - before), "offset": min(before, behind)}
         rows = []
         if before < total:
@@ -284,14 +284,14 @@ async def _rows(
 ) -> list[Row]:
     """The rows of a statement, which is told of what is given as much as it asks for."""
     names = db.parameters(statement)
-    return await db.all(statement, **place, **{name: given[name] for name in given if name in names})
+    return await db.fetch_all(statement, **place, **{name: given[name] for name in given if name in names})
 
 
 # One at a time, or two would wait for each other's rows. The number is the text "tally".
 TURN = select(func.pg_try_advisory_xact_lock(499850701945).label("mine"))
 
 # A statement sees the rows before or after this one, never half of it, so every total stays as it is.
-FOLD = text("""
+COMPACT = text("""
     WITH fresh AS (
         SELECT id, tally, number, word, day FROM tallies WHERE NOT folded ORDER BY id LIMIT :limit
     ),
@@ -307,27 +307,27 @@ FOLD = text("""
     GROUP BY tally, number, word, day HAVING sum(change) <> 0
 """).bindparams(bindparam("limit", type_=BigInteger))
 
-FRESH = select(TALLY.c.id).where(text("NOT folded")).limit(1)
+FRESH = select(COUNTS.c.id).where(text("NOT folded")).limit(1)
 
 
-async def fold(database: Database) -> None:
+async def compact(database: Database) -> None:
     """Add up some of what PostgreSQL's triggers have added, so that a total stays a sum of few rows."""
     async with database.reading() as db:
-        if await db.one(FRESH) is None:
+        if await db.fetch_one(FRESH) is None:
             return
     async with database.transaction() as db:
-        turn = await db.one(TURN)
+        turn = await db.fetch_one(TURN)
         if turn is not None and turn.mine:
-            await db.run(FOLD, limit=FOLD_ROWS)
+            await db.execute(COMPACT, limit=COMPACT_ROWS)
 
 
-async def keep_folded(database: Database) -> None:
+async def compact_periodically(database: Database) -> None:
     """Fold for ever, whatever happens; SQLite has nothing to fold."""
     while database.dialect.name == "postgresql":
         try:
-            await fold(database)
+            await compact(database)
         except Refusal as error:
             logger.warning("the tallies could not be folded: %s", error)
         except Exception:
             logger.exception("the tallies could not be folded")
-        await asyncio.sleep(FOLD_SECONDS)
+        await asyncio.sleep(COMPACT_SECONDS)

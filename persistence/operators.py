@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence.database import Base, Connection, Instant, Key, Row, exists, inserting
+from persistence.database import Base, BigIntId, Connection, Row, UtcDateTime, insert_returning, require
 from persistence.errors import Conflict, Duplicate
 
 MAX_NAME = 100
@@ -43,16 +43,16 @@ IDLE = timedelta(minutes=30)
 LONGEST = timedelta(hours=12)
 """A session ends when it was not used for so long, and in any case after this."""
 
-USE_KEPT = timedelta(minutes=1)
+LAST_USED_RESOLUTION = timedelta(minutes=1)
 
 
 class Operator(Base):
     __tablename__ = "operators"
 
-    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    id: Mapped[int] = mapped_column(BigIntId, primary_key=True)
     name: Mapped[str] = mapped_column(String(MAX_NAME), unique=True)
     password_hash: Mapped[str] = mapped_column(String(200))
-    created_at: Mapped[datetime] = mapped_column(Instant)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class Session(Base):
@@ -60,9 +60,9 @@ class Session(Base):
 
     # SHA-256 of what lies in the browser's cookie.
     digest: Mapped[str] = mapped_column(String(64), primary_key=True)
-    operator_id: Mapped[int] = mapped_column(Key, ForeignKey("operators.id"), index=True)
-    created_at: Mapped[datetime] = mapped_column(Instant)
-    used_at: Mapped[datetime] = mapped_column(Instant)
+    operator_id: Mapped[int] = mapped_column(BigIntId, ForeignKey("operators.id"), index=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    used_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class SignInAttempts(Base):
@@ -76,8 +76,8 @@ class SignInAttempts(Base):
     # An address, a known device, or "" for all addresses together.
     source: Mapped[str] = mapped_column(String(64), primary_key=True)
     failures: Mapped[int] = mapped_column(Integer)
-    next_at: Mapped[datetime] = mapped_column(Instant)
-    updated_at: Mapped[datetime] = mapped_column(Instant)
+    next_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ TABLE = Operator.__table__
 SESSIONS = Session.__table__
 ATTEMPTS = SignInAttempts.__table__
 
-INSERT = inserting(Operator, "name", "password_hash", "created_at")
+INSERT = insert_returning(Operator, "name", "password_hash", "created_at")
 
 _ALL_ADDRESSES = and_(ATTEMPTS.c.name == TABLE.c.name, ATTEMPTS.c.source == "")
 
@@ -135,7 +135,7 @@ BY_NAME = select(TABLE).where(TABLE.c.name == bindparam("who"))
 _NEW = postgresql.insert(SignInAttempts).values(
     dict.fromkeys(["name", "source", "failures", "next_at", "updated_at"])
 )
-_FORGOTTEN = ATTEMPTS.c.updated_at <= bindparam("forgotten", type_=Instant)
+_FORGOTTEN = ATTEMPTS.c.updated_at <= bindparam("forgotten", type_=UtcDateTime)
 
 # One statement, so that of attempts that come at once each sees the failures of the one before. PostgreSQL's
 # construct, whose ON CONFLICT SQLite's compiler writes in the same words.
@@ -156,7 +156,7 @@ _THIS = (ATTEMPTS.c.name == bindparam("who"), ATTEMPTS.c.source == bindparam("wh
 
 NEXT_AT = select(ATTEMPTS.c.next_at).where(*_THIS)
 
-DELAY = update(SignInAttempts).values(next_at=bindparam("until", type_=Instant)).where(*_THIS)
+DELAY = update(SignInAttempts).values(next_at=bindparam("until", type_=UtcDateTime)).where(*_THIS)
 
 FORGET = delete(SignInAttempts).where(*_THIS)
 
@@ -197,14 +197,14 @@ FIND = (
     .select_from(SESSIONS.join(TABLE, TABLE.c.id == SESSIONS.c.operator_id))
     .where(
         SESSIONS.c.digest == bindparam("token"),
-        SESSIONS.c.used_at > bindparam("used", type_=Instant),
-        SESSIONS.c.created_at > bindparam("created", type_=Instant),
+        SESSIONS.c.used_at > bindparam("used", type_=UtcDateTime),
+        SESSIONS.c.created_at > bindparam("created", type_=UtcDateTime),
     )
 )
 
 USED = (
     update(Session)
-    .values(used_at=bindparam("now", type_=Instant))
+    .values(used_at=bindparam("now", type_=UtcDateTime))
     .where(SESSIONS.c.digest == bindparam("token"))
 )
 
@@ -214,8 +214,8 @@ END_ALL = delete(Session).where(SESSIONS.c.operator_id == bindparam("operator", 
 
 END_DEAD = delete(Session).where(
     or_(
-        SESSIONS.c.used_at <= bindparam("used", type_=Instant),
-        SESSIONS.c.created_at <= bindparam("created", type_=Instant),
+        SESSIONS.c.used_at <= bindparam("used", type_=UtcDateTime),
+        SESSIONS.c.created_at <= bindparam("created", type_=UtcDateTime),
     )
 )
 
@@ -223,19 +223,19 @@ END_DEAD = delete(Session).where(
 async def create(db: Connection, name: str, password_hash: str, now: datetime) -> Row:
     """Add an operator. Raises Conflict where the name is taken."""
     try:
-        return await exists(db, INSERT, "operator", name=name, password_hash=password_hash, created_at=now)
+        return await require(db, INSERT, "operator", name=name, password_hash=password_hash, created_at=now)
     except Duplicate:
         raise Conflict("Another operator has this name.") from None
 
 
-async def everybody(db: Connection) -> Sequence[Row]:
+async def all_operators(db: Connection) -> Sequence[Row]:
     """All operators, by name, with what counts the attempts from all addresses; None where nothing does."""
-    return await db.all(ALL)
+    return await db.fetch_all(ALL)
 
 
 async def find(db: Connection, name: str) -> Row | None:
     """Return the operator with this name, or None."""
-    return await db.one(BY_NAME, who=name)
+    return await db.fetch_one(BY_NAME, who=name)
 
 
 async def count_attempt(db: Connection, name: str, rules: Sequence[DelayRule], now: datetime) -> None:
@@ -246,12 +246,12 @@ async def count_attempt(db: Connection, name: str, rules: Sequence[DelayRule], n
     waits = [await _count(db, name, each, now) for each in rules]
     if any(waits):
         raise TooEarly(max(waits))
-    await db.run(PURGE, forgotten=now - ATTEMPTS_KEPT, limit=ATTEMPTS_PURGED)
+    await db.execute(PURGE, forgotten=now - ATTEMPTS_KEPT, limit=ATTEMPTS_PURGED)
 
 
 async def _count(db: Connection, name: str, rule: DelayRule, now: datetime) -> int:
     """Count an attempt, and return 0; or return the seconds to wait."""
-    row = await db.one(
+    row = await db.fetch_one(
         COUNT,
         name=name,
         source=rule.source,
@@ -262,10 +262,10 @@ async def _count(db: Connection, name: str, rule: DelayRule, now: datetime) -> i
         forgotten=now - ATTEMPTS_KEPT,
     )
     if row is None:
-        kept = await exists(db, NEXT_AT, "attempt", who=name, where=rule.source)
+        kept = await require(db, NEXT_AT, "attempt", who=name, where=rule.source)
         return _seconds_until(kept.next_at, now)
     if seconds := rule.delay(row.failures):
-        await db.run(DELAY, who=name, where=rule.source, until=now + timedelta(seconds=seconds))
+        await db.execute(DELAY, who=name, where=rule.source, until=now + timedelta(seconds=seconds))
     return 0
 
 
@@ -276,49 +276,49 @@ def _seconds_until(instant: datetime, now: datetime) -> int:
 async def reset_attempts(db: Connection, name: str, rules: Sequence[DelayRule]) -> None:
     """Forget the failures that an attempt was counted with, since its password was right."""
     for each in rules:
-        await db.run(FORGET, who=name, where=each.source)
+        await db.execute(FORGET, who=name, where=each.source)
 
 
 async def has_password(db: Connection, operator: Row) -> bool:
     """Whether an operator has the password hash still, which then stays so until the transaction ends."""
-    return await db.one(UNCHANGED, operator=operator.id, looked_at=operator.password_hash) is not None
+    return await db.fetch_one(UNCHANGED, operator=operator.id, looked_at=operator.password_hash) is not None
 
 
 async def unlock(db: Connection, name: str) -> None:
     """End all delays of an operator. Raises NotFound."""
-    await exists(db, BY_NAME, "operator", who=name)
+    await require(db, BY_NAME, "operator", who=name)
     await _forget_all(db, name)
 
 
 async def _forget_all(db: Connection, name: str) -> None:
     # The row of all addresses is locked first here too, or this could deadlock with an attempt.
-    await db.run(FORGET, who=name, where="")
-    await db.run(FORGET_ALL, who=name)
+    await db.execute(FORGET, who=name, where="")
+    await db.execute(FORGET_ALL, who=name)
 
 
 async def set_password(db: Connection, name: str, password_hash: str) -> None:
     """Give an operator another password, and end its delays and all its sessions. Raises NotFound."""
-    operator = await exists(db, PASSWORD, "operator", who=name, new=password_hash)
-    await db.run(END_ALL, operator=operator.id)
+    operator = await require(db, PASSWORD, "operator", who=name, new=password_hash)
+    await db.execute(END_ALL, operator=operator.id)
     await _forget_all(db, name)
 
 
 async def start(db: Connection, operator_id: int, digest: str, now: datetime) -> None:
     """Keep a new session, and forget those that are dead."""
-    await db.run(END_DEAD, used=now - IDLE, created=now - LONGEST)
-    await db.run(START, digest=digest, operator_id=operator_id, created_at=now, used_at=now)
+    await db.execute(END_DEAD, used=now - IDLE, created=now - LONGEST)
+    await db.execute(START, digest=digest, operator_id=operator_id, created_at=now, used_at=now)
 
 
 async def session(db: Connection, digest: str, now: datetime) -> Row | None:
     """The ``operator_id``, ``name`` and ``used_at`` of a live session, or None."""
-    return await db.one(FIND, token=digest, used=now - IDLE, created=now - LONGEST)
+    return await db.fetch_one(FIND, token=digest, used=now - IDLE, created=now - LONGEST)
 
 
 async def used(db: Connection, digest: str, now: datetime) -> None:
     """Keep when a session was used."""
-    await db.run(USED, token=digest, now=now)
+    await db.execute(USED, token=digest, now=now)
 
 
 async def end(db: Connection, digest: str) -> None:
     """End a session."""
-    await db.run(END, token=digest)
+    await db.execute(END, token=digest)

@@ -9,24 +9,24 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence.database import (
     Base,
+    BigIntId,
     Connection,
-    Key,
     Money,
     Row,
-    change,
-    exists,
-    inserting,
-    one_by_id,
-    versioned,
+    insert_returning,
+    require,
+    update_row,
+    version_column,
+    where_id,
 )
 from persistence.errors import Conflict
-from persistence.listing import Listing, Page, Tallied
+from persistence.listing import CountedBy, Listing, Page
 
 
 class Product(Base):
     __tablename__ = "products"
 
-    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    id: Mapped[int] = mapped_column(BigIntId, primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
     description: Mapped[str] = mapped_column(Text)
     kind: Mapped[str] = mapped_column(String(50))
@@ -35,19 +35,19 @@ class Product(Base):
     quarterly: Mapped[Decimal | None] = mapped_column(Money)
     annually: Mapped[Decimal | None] = mapped_column(Money)
     currency: Mapped[str] = mapped_column(String(3))
-    version: Mapped[int] = versioned()
+    version: Mapped[int] = version_column()
 
 
 TABLE = Product.__table__
 
-GET = one_by_id(select(TABLE), TABLE.c.id)
+GET = where_id(select(TABLE), TABLE.c.id)
 
 
-LIST = Listing(select(TABLE), TABLE.c.id, tallied=[Tallied("products")])
+LIST = Listing(select(TABLE), TABLE.c.id, tallied=[CountedBy("products")])
 
 CYCLES = ("monthly", "quarterly", "annually")
 
-INSERT = inserting(Product, "name", "description", "kind", "status", *CYCLES, "currency")
+INSERT = insert_returning(Product, "name", "description", "kind", "status", *CYCLES, "currency")
 
 
 async def page(db: Connection, **where: Any) -> Page:
@@ -57,12 +57,12 @@ async def page(db: Connection, **where: Any) -> Page:
 
 async def get(db: Connection, id: int) -> Row:
     """The product. Raises NotFound."""
-    return await exists(db, GET, "product", id=id)
+    return await require(db, GET, "product", id=id)
 
 
 async def create(db: Connection, values: dict[str, Any]) -> Row:
     """Add a product; ``values`` are columns."""
-    return await exists(db, INSERT, "product", **values)
+    return await require(db, INSERT, "product", **values)
 
 
 async def update(
@@ -72,12 +72,12 @@ async def update(
 
     Raises NotFound, PreconditionFailed.
     """
-    return await change(db, Product, "product", id, values, versions)
+    return await update_row(db, Product, "product", id, values, versions)
 
 
 async def orderable(db: Connection, id: int, billing_cycle: str) -> Row:
     """The product, if it is active and has a price for the cycle. Raises NotFound, Conflict."""
-    product = await exists(db, GET, "product", id=id)
+    product = await require(db, GET, "product", id=id)
     if product.status != "active":
         raise Conflict("The product is inactive, so no service can be made of it.")
     if getattr(product, billing_cycle) is None:

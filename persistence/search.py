@@ -321,11 +321,11 @@ class Index:
             row = await asyncio.to_thread(self.row, id, *texts)
         else:
             row = self.row(id, *texts)
-        await db.run(self.insert, **row)
+        await db.execute(self.insert, **row)
 
     async def put(self, db: Connection, id: int, *texts: str) -> None:
         """Keep the words of a row, instead of those that it had."""
-        await db.run(self.delete, id=id)
+        await db.execute(self.delete, id=id)
         await self.add(db, id, *texts)
 
 

@@ -9,25 +9,25 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence.database import (
     Base,
+    BigIntId,
     Connection,
-    Key,
     Row,
-    change,
-    exists,
-    expect,
-    inserting,
-    one_by_id,
-    versioned,
+    insert_returning,
+    require,
+    require_version,
+    update_row,
+    version_column,
+    where_id,
 )
 from persistence.errors import Conflict
 from persistence.identity import require_hostname
-from persistence.listing import Listing, Page, Tallied
+from persistence.listing import CountedBy, Listing, Page
 
 
 class Server(Base):
     __tablename__ = "servers"
 
-    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    id: Mapped[int] = mapped_column(BigIntId, primary_key=True)
     name: Mapped[str] = mapped_column(String(100))
     hostname: Mapped[str] = mapped_column(String(253))
     ip_address: Mapped[str] = mapped_column(String(45))
@@ -35,7 +35,7 @@ class Server(Base):
     status: Mapped[str] = mapped_column(String(20))
     capacity: Mapped[int]
     used: Mapped[int]
-    version: Mapped[int] = versioned()
+    version: Mapped[int] = version_column()
 
 
 TABLE = Server.__table__
@@ -63,14 +63,14 @@ RELEASE = (
 )
 
 
-GET = one_by_id(select(TABLE), TABLE.c.id)
+GET = where_id(select(TABLE), TABLE.c.id)
 
 # Held, so that no place is taken between the look at what is used and the change.
 HOLD = GET.with_for_update()
 
-LIST = Listing(select(TABLE), TABLE.c.id, tallied=[Tallied("servers")])
+LIST = Listing(select(TABLE), TABLE.c.id, tallied=[CountedBy("servers")])
 
-INSERT = inserting(Server, "name", "hostname", "ip_address", "kind", "status", "capacity", "used")
+INSERT = insert_returning(Server, "name", "hostname", "ip_address", "kind", "status", "capacity", "used")
 
 
 async def page(db: Connection, **where: Any) -> Page:
@@ -80,12 +80,12 @@ async def page(db: Connection, **where: Any) -> Page:
 
 async def get(db: Connection, id: int) -> Row:
     """The server. Raises NotFound."""
-    return await exists(db, GET, "server", id=id)
+    return await require(db, GET, "server", id=id)
 
 
 async def create(db: Connection, values: dict[str, Any]) -> Row:
     """Add a server without services; ``values`` are columns. Raises Conflict."""
-    return await exists(db, INSERT, "server", **_columns(values), used=0)
+    return await require(db, INSERT, "server", **_columns(values), used=0)
 
 
 def _columns(values: dict[str, Any]) -> dict[str, Any]:
@@ -104,11 +104,11 @@ async def update(
 
     Raises NotFound, PreconditionFailed, Conflict.
     """
-    server = await exists(db, HOLD, "server", id=id)
-    expect(server, "server", versions)
+    server = await require(db, HOLD, "server", id=id)
+    require_version(server, "server", versions)
     if values.get("capacity", server.used) < server.used:
         raise Conflict(f"The server has {server.used} services; its capacity cannot be less.")
-    return await change(db, Server, "server", id, _columns(values))
+    return await update_row(db, Server, "server", id, _columns(values))
 
 
 async def take_place(db: Connection, kind: str) -> int:
@@ -118,8 +118,8 @@ async def take_place(db: Connection, kind: str) -> int:
     update changes nothing, and the choice is made anew for as long as there is a free place at all.
     Raises Conflict.
     """
-    while await db.one(FREE, of_kind=kind) is not None:
-        taken = await db.one(TAKE, of_kind=kind)
+    while await db.fetch_one(FREE, of_kind=kind) is not None:
+        taken = await db.fetch_one(TAKE, of_kind=kind)
         if taken is not None:
             return int(taken.id)
     raise Conflict("No server for this product has a free place.")
@@ -127,4 +127,4 @@ async def take_place(db: Connection, kind: str) -> int:
 
 async def release_place(db: Connection, server_id: int) -> None:
     """Give a place back."""
-    await db.run(RELEASE, server=server_id)
+    await db.execute(RELEASE, server=server_id)

@@ -20,10 +20,20 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import clients, lifecycle, products, servers
-from persistence.database import Base, Connection, Instant, Key, Row, exists, one_by_id, owned, versioned
+from persistence.database import (
+    Base,
+    BigIntId,
+    Connection,
+    Row,
+    UtcDateTime,
+    require,
+    require_owned,
+    version_column,
+    where_id,
+)
 from persistence.errors import Conflict, Duplicate
 from persistence.identity import hostname, require_hostname
-from persistence.listing import TALLY, Listing, Page, Tallied
+from persistence.listing import COUNTS, CountedBy, Listing, Page
 
 LIVE = "status <> 'terminated' AND NOT clashes"
 
@@ -56,20 +66,20 @@ class Service(Base):
         Index("ix_services_username_id", "username", "id"),
     )
 
-    id: Mapped[int] = mapped_column(Key, primary_key=True)
-    client_id: Mapped[int] = mapped_column(Key, ForeignKey("clients.id"))
-    product_id: Mapped[int] = mapped_column(Key, ForeignKey("products.id"))
-    server_id: Mapped[int | None] = mapped_column(Key, ForeignKey("servers.id"))
+    id: Mapped[int] = mapped_column(BigIntId, primary_key=True)
+    client_id: Mapped[int] = mapped_column(BigIntId, ForeignKey("clients.id"))
+    product_id: Mapped[int] = mapped_column(BigIntId, ForeignKey("products.id"))
+    server_id: Mapped[int | None] = mapped_column(BigIntId, ForeignKey("servers.id"))
     domain: Mapped[str] = mapped_column(String(253))
     username: Mapped[str] = mapped_column(String(64))
     status: Mapped[str] = mapped_column(String(20))
     billing_cycle: Mapped[str] = mapped_column(String(20))
     next_due_date: Mapped[date]
     suspend_reason: Mapped[str] = mapped_column(String(500))
-    created_at: Mapped[datetime] = mapped_column(Instant)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     # Of an older version, which let a domain or a username be there twice. The unique indexes leave it out.
     clashes: Mapped[bool] = mapped_column(Boolean, server_default=false())
-    version: Mapped[int] = versioned()
+    version: Mapped[int] = version_column()
 
 
 TABLE = Service.__table__
@@ -81,17 +91,17 @@ _SELECT = select(
     (TABLE.c.version + products.TABLE.c.version).label("version"),
 ).join(products.TABLE, products.TABLE.c.id == TABLE.c.product_id)
 
-GET = one_by_id(_SELECT, TABLE.c.id)
+GET = where_id(_SELECT, TABLE.c.id)
 
 LIST = Listing(
     _SELECT,
     TABLE.c.id,
     narrow=["domain", "username", "client_id"],
     tallied=[
-        Tallied(
+        CountedBy(
             "services",
-            product_id=TALLY.c.number == bindparam("product_id", type_=BigInteger),
-            status=TALLY.c.word == bindparam("status"),
+            product_id=COUNTS.c.number == bindparam("product_id", type_=BigInteger),
+            status=COUNTS.c.word == bindparam("status"),
         )
     ],
     client_id=TABLE.c.client_id == bindparam("client_id", type_=BigInteger),
@@ -142,10 +152,10 @@ def _move(verb: str) -> Any:
     rule = lifecycle.SERVICE[verb]
     return (
         update(Service)
-        .values(status=rule.end, suspend_reason=bindparam("reason"), version=TABLE.c.version + 1)
+        .values(status=rule.to_state, suspend_reason=bindparam("reason"), version=TABLE.c.version + 1)
         .where(
             TABLE.c.id == bindparam("key", type_=BigInteger),
-            or_(*[TABLE.c.status == state for state in rule.start]),
+            or_(*[TABLE.c.status == state for state in rule.from_states]),
         )
         .returning(TABLE.c.server_id)
     )
@@ -177,7 +187,7 @@ async def page(db: Connection, *, domain: str | None = None, **where: Any) -> Pa
 
 async def get(db: Connection, id: int, owner: int | None) -> Row:
     """The service. Raises NotFound, Forbidden."""
-    return await owned(db, GET, "service", id, owner)
+    return await require_owned(db, GET, "service", id, owner)
 
 
 async def create(
@@ -195,7 +205,7 @@ async def create(
     product = await products.orderable(db, product_id, billing_cycle)
     name = require_hostname("domain", domain) if domain else ""
     try:
-        made = await exists(
+        made = await require(
             db,
             INSERT,
             "service",
@@ -230,14 +240,14 @@ async def unsuspend(db: Connection, id: int) -> Row:
 async def terminate(db: Connection, id: int) -> Row:
     """active or suspended → terminated; the place is free again. Raises NotFound, Conflict."""
     moved = await _go(db, id, "terminate", "")
-    await db.run(EMPTY_PLACE, key=id)
+    await db.execute(EMPTY_PLACE, key=id)
     if moved.server_id is not None:
         await servers.release_place(db, moved.server_id)
     return await get(db, id, None)
 
 
 async def _go(db: Connection, id: int, verb: str, reason: str) -> Row:
-    moved = await db.one(MOVES[verb], key=id, reason=reason)
+    moved = await db.fetch_one(MOVES[verb], key=id, reason=reason)
     if moved is None:
         service = await get(db, id, None)
         raise lifecycle.refuse("service", lifecycle.SERVICE, verb, service.status)

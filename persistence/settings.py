@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import BigInteger, String, func, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence.database import Base, Connection, Database, Key, Row, change, exists
+from persistence.database import Base, BigIntId, Connection, Database, Row, require, update_row
 from persistence.errors import Unavailable
 
 logger = logging.getLogger("cloudarc")
@@ -24,7 +24,7 @@ class Settings(Base):
     __tablename__ = "settings"
 
     # There is one row, which the migration makes.
-    id: Mapped[int] = mapped_column(Key, primary_key=True, autoincrement=False)
+    id: Mapped[int] = mapped_column(BigIntId, primary_key=True, autoincrement=False)
     rate_limit_client: Mapped[int | None]
     rate_limit_admin: Mapped[int | None]
     rate_limit_anonymous: Mapped[int | None]
@@ -33,7 +33,7 @@ class Settings(Base):
 
 
 @dataclass(frozen=True)
-class Values:
+class RuntimeSettings:
     """The settings that hold. Limits are calls a minute, 0 being none; ``version`` counts the changes."""
 
     rate_limit_client: int = 0
@@ -43,7 +43,7 @@ class Values:
     version: int = 0
 
 
-NO_LIMITS = Values()
+NO_LIMITS = RuntimeSettings()
 
 ID = 1
 
@@ -62,30 +62,35 @@ CURRENCY = (
 """The default currency, for a statement that writes it into a row."""
 
 
-async def get(db: Connection, defaults: Values) -> Values:
+async def get(db: Connection, defaults: RuntimeSettings) -> RuntimeSettings:
     """The settings; what was never set is as in ``defaults``."""
-    return _values(await exists(db, GET, "settings"), defaults)
+    return _values(await require(db, GET, "settings"), defaults)
 
 
 async def update(
-    db: Connection, values: Mapping[str, Any], defaults: Values, versions: Collection[int] | None = None
-) -> Values:
+    db: Connection,
+    values: Mapping[str, Any],
+    defaults: RuntimeSettings,
+    versions: Collection[int] | None = None,
+) -> RuntimeSettings:
     """Set the named ones, if they are in one of ``versions``, None being any. Raises PreconditionFailed."""
-    before = _values(await exists(db, HOLD, "settings"), defaults)
+    before = _values(await require(db, HOLD, "settings"), defaults)
     # One that was never set, and is to become what its default is, is no change.
     new = {name: value for name, value in values.items() if value != getattr(before, name)}
-    return _values(await change(db, Settings, "settings", ID, new, versions), defaults)
+    return _values(await update_row(db, Settings, "settings", ID, new, versions), defaults)
 
 
-def _values(row: Row, defaults: Values) -> Values:
+def _values(row: Row, defaults: RuntimeSettings) -> RuntimeSettings:
     known = {name: value for name, value in row._asdict().items() if name != "id" and value is not None}
     return replace(defaults, **known)
 
 
-class Watched:
+class LiveSettings:
     """The settings as one process holds them: ``values``, which may be as old as ``interval`` seconds."""
 
-    def __init__(self, database: Database, defaults: Values, interval: float = REFRESH_SECONDS) -> None:
+    def __init__(
+        self, database: Database, defaults: RuntimeSettings, interval: float = REFRESH_SECONDS
+    ) -> None:
         self.database = database
         self.defaults = defaults
         self.interval = interval

@@ -23,8 +23,17 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import clients, departments, lifecycle, search
-from persistence.database import Base, Connection, Instant, Key, Row, one_by_id, owned, versioned
-from persistence.listing import TALLY, Listing, Page, Tallied
+from persistence.database import (
+    Base,
+    BigIntId,
+    Connection,
+    Row,
+    UtcDateTime,
+    require_owned,
+    version_column,
+    where_id,
+)
+from persistence.listing import COUNTS, CountedBy, Listing, Page
 
 
 class Ticket(Base):
@@ -36,35 +45,35 @@ class Ticket(Base):
         Index("ix_tickets_status_id", "status", "id"),
     )
 
-    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    id: Mapped[int] = mapped_column(BigIntId, primary_key=True)
     ticket_number: Mapped[str] = mapped_column(String(12), unique=True)
-    client_id: Mapped[int] = mapped_column(Key, ForeignKey("clients.id"))
-    department_id: Mapped[int] = mapped_column(Key, ForeignKey("departments.id"))
+    client_id: Mapped[int] = mapped_column(BigIntId, ForeignKey("clients.id"))
+    department_id: Mapped[int] = mapped_column(BigIntId, ForeignKey("departments.id"))
     subject: Mapped[str] = mapped_column(String(255))
     message: Mapped[str] = mapped_column(Text)
     status: Mapped[str] = mapped_column(String(20))
     priority: Mapped[str] = mapped_column(String(10))
-    created_at: Mapped[datetime] = mapped_column(Instant)
-    updated_at: Mapped[datetime] = mapped_column(Instant)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
     reply_count: Mapped[int] = mapped_column(BigInteger, server_default="0")
-    version: Mapped[int] = versioned()
+    version: Mapped[int] = version_column()
 
 
 class TicketReply(Base):
     __tablename__ = "ticket_replies"
     __table_args__ = (Index("ix_ticket_replies_ticket_id_id", "ticket_id", "id"),)
 
-    id: Mapped[int] = mapped_column(Key, primary_key=True)
-    ticket_id: Mapped[int] = mapped_column(Key, ForeignKey("tickets.id"))
+    id: Mapped[int] = mapped_column(BigIntId, primary_key=True)
+    ticket_id: Mapped[int] = mapped_column(BigIntId, ForeignKey("tickets.id"))
     author: Mapped[str] = mapped_column(String(10))
     message: Mapped[str] = mapped_column(Text)
-    created_at: Mapped[datetime] = mapped_column(Instant)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 TABLE = Ticket.__table__
 REPLIES = TicketReply.__table__
 
-GET = one_by_id(select(TABLE), TABLE.c.id)
+GET = where_id(select(TABLE), TABLE.c.id)
 
 SHOWN_REPLIES = 30
 """How many replies a ticket and a page of replies show; the contract's maxItems."""
@@ -82,7 +91,7 @@ GET_LATEST_REPLIES = (
 _TICKET_ID = bindparam("ticket_id", type_=BigInteger)
 
 
-class ReplyTotal(Tallied):
+class ReplyTotal(CountedBy):
     """The number of replies to a ticket, which its row keeps."""
 
     def total(self, names: frozenset[str]) -> Select[Any]:
@@ -103,10 +112,10 @@ LIST = Listing(
     narrow=["ticket_number", "client_id", "words"],
     slow=["words"],
     tallied=[
-        Tallied(
+        CountedBy(
             "tickets",
-            department_id=TALLY.c.number == bindparam("department_id", type_=BigInteger),
-            status=TALLY.c.word == bindparam("status"),
+            department_id=COUNTS.c.number == bindparam("department_id", type_=BigInteger),
+            status=COUNTS.c.word == bindparam("status"),
         )
     ],
     client_id=TABLE.c.client_id == bindparam("client_id", type_=BigInteger),
@@ -137,7 +146,7 @@ INSERT = (
         )
         .where(
             clients.TABLE.c.id == bindparam("client_id", type_=BigInteger),
-            clients.THERE,
+            clients.NOT_DELETED,
             departments.TABLE.c.id == bindparam("department_id", type_=BigInteger),
             departments.ADDRESSABLE,
         )
@@ -161,14 +170,14 @@ def _move(verb: str, owned: bool) -> Any:
     # Held, since a reply reopens a ticket, and a client that is deleted has no open ones.
     client = (
         select(clients.TABLE.c.id)
-        .where(clients.TABLE.c.id == bindparam("owner", type_=BigInteger), clients.THERE)
+        .where(clients.TABLE.c.id == bindparam("owner", type_=BigInteger), clients.NOT_DELETED)
         .with_for_update(**clients.HELD)
         .scalar_subquery()
     )
     owner = TABLE.c.client_id == client if owned else true()
     values = {
-        "status": rule.end,
-        "updated_at": bindparam("now", type_=Instant),
+        "status": rule.to_state,
+        "updated_at": bindparam("now", type_=UtcDateTime),
         "version": TABLE.c.version + 1,
     }
     if verb.startswith("reply_as_"):
@@ -178,7 +187,7 @@ def _move(verb: str, owned: bool) -> Any:
         .values(values)
         .where(
             TABLE.c.id == bindparam("key", type_=BigInteger),
-            or_(*[TABLE.c.status == state for state in rule.start]),
+            or_(*[TABLE.c.status == state for state in rule.from_states]),
             owner,
         )
         .returning(TABLE.c.id)
@@ -203,13 +212,13 @@ async def page(
 
 async def get(db: Connection, id: int, owner: int | None) -> tuple[Row, list[Row]]:
     """The ticket and its latest replies, oldest first. Raises NotFound, Forbidden."""
-    ticket = await owned(db, GET, "ticket", id, owner)
-    return ticket, (await db.all(GET_LATEST_REPLIES, id=id))[::-1]
+    ticket = await require_owned(db, GET, "ticket", id, owner)
+    return ticket, (await db.fetch_all(GET_LATEST_REPLIES, id=id))[::-1]
 
 
 async def replies(db: Connection, id: int, owner: int | None, **where: Any) -> Page:
     """A page of the replies to a ticket, newest first. Raises NotFound, Forbidden."""
-    await owned(db, GET, "ticket", id, owner)
+    await require_owned(db, GET, "ticket", id, owner)
     return await LIST_REPLIES.page(db, ticket_id=id, **where | {"limit": min(where["limit"], SHOWN_REPLIES)})
 
 
@@ -226,7 +235,7 @@ async def create(
 ) -> Row:
     """Open a ticket under the first of ``number()`` that is free. Raises NotFound, Conflict."""
     while True:
-        made = await db.one(
+        made = await db.fetch_one(
             INSERT,
             ticket_number=number(),
             client_id=client_id,
@@ -253,7 +262,7 @@ async def reply(db: Connection, id: int, owner: int | None, message: str, now: d
     """
     author = "staff" if owner is None else "client"
     await _go(db, id, owner, f"reply_as_{author}", now)
-    made = await db.one(INSERT_REPLY, ticket_id=id, author=author, message=message, created_at=now)
+    made = await db.fetch_one(INSERT_REPLY, ticket_id=id, author=author, message=message, created_at=now)
     assert made is not None
     await search.REPLIES.add(db, made.id, message)
 
@@ -265,8 +274,8 @@ async def close(db: Connection, id: int, owner: int | None, now: datetime) -> No
 
 async def _go(db: Connection, id: int, owner: int | None, verb: str, now: datetime) -> None:
     mine = {} if owner is None else {"owner": owner}
-    if await db.one(MOVES[verb, owner is not None], key=id, now=now, **mine) is None:
-        ticket = await owned(db, GET, "ticket", id, owner)
+    if await db.fetch_one(MOVES[verb, owner is not None], key=id, now=now, **mine) is None:
+        ticket = await require_owned(db, GET, "ticket", id, owner)
         if owner is not None:
             await clients.hold(db, owner)
         raise lifecycle.refuse("ticket", lifecycle.TICKET, verb, ticket.status)

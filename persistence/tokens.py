@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, ForeignKey, Index, String, and_, bindparam, o
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import clients, credentials
-from persistence.database import Base, Connection, Instant, Key, Row, exists, inserting
+from persistence.database import Base, BigIntId, Connection, Row, UtcDateTime, insert_returning, require
 from persistence.listing import Listing, Page
 
 
@@ -23,14 +23,14 @@ class Token(Base):
         ),
     )
 
-    id: Mapped[int] = mapped_column(Key, primary_key=True)
-    client_id: Mapped[int] = mapped_column(Key, ForeignKey("clients.id"), index=True)
+    id: Mapped[int] = mapped_column(BigIntId, primary_key=True)
+    client_id: Mapped[int] = mapped_column(BigIntId, ForeignKey("clients.id"), index=True)
     digest: Mapped[str] = mapped_column(String(64), unique=True)
     beginning: Mapped[str] = mapped_column(String(8))
-    created_at: Mapped[datetime] = mapped_column(Instant)
-    expires_at: Mapped[datetime | None] = mapped_column(Instant)
-    last_used_at: Mapped[datetime | None] = mapped_column(Instant)
-    revoked_at: Mapped[datetime | None] = mapped_column(Instant)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 TABLE = Token.__table__
@@ -38,7 +38,7 @@ TABLE = Token.__table__
 FIND = select(TABLE.c.id, TABLE.c.client_id, TABLE.c.digest, TABLE.c.expires_at, TABLE.c.last_used_at).where(
     TABLE.c.digest == bindparam("secret_digest"),
     TABLE.c.revoked_at.is_(None),
-    or_(TABLE.c.expires_at.is_(None), TABLE.c.expires_at > bindparam("now", type_=Instant)),
+    or_(TABLE.c.expires_at.is_(None), TABLE.c.expires_at > bindparam("now", type_=UtcDateTime)),
 )
 
 LIST = Listing(
@@ -48,11 +48,11 @@ LIST = Listing(
     client_id=TABLE.c.client_id == bindparam("client_id", type_=BigInteger),
 )
 
-INSERT = inserting(Token, "client_id", "digest", "beginning", "created_at", "expires_at")
+INSERT = insert_returning(Token, "client_id", "digest", "beginning", "created_at", "expires_at")
 
 REVOKE = (
     update(Token)
-    .values(revoked_at=bindparam("now", type_=Instant))
+    .values(revoked_at=bindparam("now", type_=UtcDateTime))
     .where(
         and_(
             TABLE.c.id == bindparam("key", type_=BigInteger),
@@ -65,17 +65,17 @@ REVOKE = (
 
 USED = (
     update(Token)
-    .values(last_used_at=bindparam("now", type_=Instant))
+    .values(last_used_at=bindparam("now", type_=UtcDateTime))
     .where(
         TABLE.c.id == bindparam("key", type_=BigInteger),
-        or_(TABLE.c.last_used_at.is_(None), TABLE.c.last_used_at <= bindparam("before", type_=Instant)),
+        or_(TABLE.c.last_used_at.is_(None), TABLE.c.last_used_at <= bindparam("before", type_=UtcDateTime)),
     )
 )
 
 
 async def find(db: Connection, secret: str, now: datetime) -> Row | None:
     """The live token with this secret, or None."""
-    return await db.one(FIND, secret_digest=credentials.digest(secret), now=now)
+    return await db.fetch_one(FIND, secret_digest=credentials.digest(secret), now=now)
 
 
 async def page(db: Connection, client_id: int, **where: Any) -> Page:
@@ -89,16 +89,16 @@ async def create(
 ) -> Row:
     """Keep a new secret of a client. Raises NotFound, Conflict."""
     await clients.hold(db, client_id)
-    kept = credentials.kept(secret, now, expires_at)
-    return await exists(db, INSERT, "token", client_id=client_id, **kept)
+    kept = credentials.credential_columns(secret, now, expires_at)
+    return await require(db, INSERT, "token", client_id=client_id, **kept)
 
 
 async def revoke(db: Connection, client_id: int, id: int, now: datetime) -> None:
     """Make a token dead. Raises NotFound."""
     await clients.get(db, client_id)
-    await exists(db, REVOKE, "token", of=client_id, key=id, now=now)
+    await require(db, REVOKE, "token", of=client_id, key=id, now=now)
 
 
-async def used(db: Connection, id: int, now: datetime) -> None:
+async def record_use(db: Connection, id: int, now: datetime) -> None:
     """Keep when a token was used, once a minute however many processes see it."""
-    await db.run(USED, key=id, now=now, before=now - credentials.USE_KEPT)
+    await db.execute(USED, key=id, now=now, before=now - credentials.LAST_USED_RESOLUTION)

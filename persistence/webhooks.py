@@ -4,23 +4,24 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, String, Text, bindparam, func, select, update
+from sqlalchemy import BigInteger, Boolean, String, Text, bindparam, func, select
+from sqlalchemy import update as sql_update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence.database import (
     Base,
+    BigIntId,
     Connection,
-    Instant,
-    Key,
     Row,
-    change,
-    exists,
-    inserting,
-    one_by_id,
-    remove,
+    UtcDateTime,
+    delete_row,
+    insert_returning,
+    require,
+    update_row,
+    where_id,
 )
 from persistence.errors import Conflict, Duplicate
-from persistence.listing import Listing, Page, Tallied
+from persistence.listing import CountedBy, Listing, Page
 
 
 class Webhook(Base):
@@ -28,34 +29,34 @@ class Webhook(Base):
     # An id is never given twice, or what became of a late delivery would be told of another webhook.
     __table_args__ = ({"sqlite_autoincrement": True},)
 
-    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    id: Mapped[int] = mapped_column(BigIntId, primary_key=True)
     url: Mapped[str] = mapped_column(String(2048), unique=True)
     # The names of the events that it is told of, each between two spaces.
     events: Mapped[str] = mapped_column(String(500))
     active: Mapped[bool] = mapped_column(Boolean)
     disabled_reason: Mapped[str | None] = mapped_column(String(200))
-    failing_since: Mapped[datetime | None] = mapped_column(Instant)
+    failing_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
     secret: Mapped[str] = mapped_column(Text)
     old_secret: Mapped[str | None] = mapped_column(Text)
-    old_secret_until: Mapped[datetime | None] = mapped_column(Instant)
-    created_at: Mapped[datetime] = mapped_column(Instant)
+    old_secret_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     version: Mapped[int] = mapped_column(BigInteger)
 
 
 TABLE = Webhook.__table__
 KEY = bindparam("key", type_=BigInteger)
 
-GET = one_by_id(select(TABLE), TABLE.c.id)
+GET = where_id(select(TABLE), TABLE.c.id)
 
 # It is changed meanwhile, but not deleted.
-HOLD = one_by_id(select(TABLE.c.id, TABLE.c.events), TABLE.c.id).with_for_update(read=True, key_share=True)
+HOLD = where_id(select(TABLE.c.id, TABLE.c.events), TABLE.c.id).with_for_update(read=True, key_share=True)
 
 # The foreign key of a new delivery waits for this lock, so none is added meanwhile.
-LOCK = one_by_id(select(TABLE.c.id, TABLE.c.events), TABLE.c.id).with_for_update()
+LOCK = where_id(select(TABLE.c.id, TABLE.c.events), TABLE.c.id).with_for_update()
 
-LIST = Listing(select(TABLE), TABLE.c.id, tallied=[Tallied("webhooks")])
+LIST = Listing(select(TABLE), TABLE.c.id, tallied=[CountedBy("webhooks")])
 
-INSERT = inserting(Webhook, "url", "events", "active", "secret", "created_at", "version")
+INSERT = insert_returning(Webhook, "url", "events", "active", "secret", "created_at", "version")
 
 # A secret is sealed for the row that it stands in, so its row comes first.
 MOST = 100
@@ -63,13 +64,13 @@ MOST = 100
 
 COUNT = select(func.count().label("number")).select_from(TABLE)
 
-SEAL = update(Webhook).values(secret=bindparam("sealed", type_=Text)).where(TABLE.c.id == KEY)
+SEAL = sql_update(Webhook).values(secret=bindparam("sealed", type_=Text)).where(TABLE.c.id == KEY)
 
 ROTATE = (
-    update(Webhook)
+    sql_update(Webhook)
     .values(
         old_secret=bindparam("old", type_=Text),
-        old_secret_until=bindparam("until", type_=Instant),
+        old_secret_until=bindparam("until", type_=UtcDateTime),
         secret=bindparam("sealed", type_=Text),
         version=TABLE.c.version + 1,
     )
@@ -78,30 +79,30 @@ ROTATE = (
     .returning(*TABLE.c)
 )
 
-WORKS = (
-    update(Webhook)
+MARK_WORKING = (
+    sql_update(Webhook)
     .values(failing_since=None, version=TABLE.c.version + 1)
     .where(TABLE.c.id == KEY, TABLE.c.failing_since.is_not(None))
 )
 
-FAILS = (
-    update(Webhook)
-    .values(failing_since=bindparam("since", type_=Instant), version=TABLE.c.version + 1)
+MARK_FAILING = (
+    sql_update(Webhook)
+    .values(failing_since=bindparam("since", type_=UtcDateTime), version=TABLE.c.version + 1)
     .where(TABLE.c.id == KEY, TABLE.c.failing_since.is_(None))
 )
 
 DISABLE = (
-    update(Webhook)
+    sql_update(Webhook)
     .values(active=False, disabled_reason=bindparam("reason", type_=String), version=TABLE.c.version + 1)
     .where(TABLE.c.id == KEY, TABLE.c.active)
 )
 
 
-EVERYONE = select(TABLE).order_by(TABLE.c.id)
+ALL = select(TABLE).order_by(TABLE.c.id)
 
 # Nobody else's rotation is overwritten.
 RESEAL = (
-    update(Webhook)
+    sql_update(Webhook)
     .values(secret=bindparam("sealed", type_=Text), old_secret=bindparam("old", type_=Text))
     .where(TABLE.c.id == KEY, TABLE.c.secret == bindparam("current", type_=Text))
 )
@@ -117,35 +118,35 @@ async def page(db: Connection, **where: Any) -> Page:
     return await LIST.page(db, **where)
 
 
-async def everyone(db: Connection) -> list[Row]:
+async def all_webhooks(db: Connection) -> list[Row]:
     """All webhooks; there are at most a hundred."""
-    return await db.all(EVERYONE)
+    return await db.fetch_all(ALL)
 
 
 async def get(db: Connection, id: int) -> Row:
     """The webhook. Raises NotFound."""
-    return await exists(db, GET, "webhook", id=id)
+    return await require(db, GET, "webhook", id=id)
 
 
 async def hold(db: Connection, id: int) -> Row:
     """Keep the webhook from being deleted until the transaction ends; its events. Raises NotFound."""
-    return await exists(db, HOLD, "webhook", id=id)
+    return await require(db, HOLD, "webhook", id=id)
 
 
 async def lock(db: Connection, id: int) -> Row:
     """Keep the webhook as it is until the transaction ends; its events. Raises NotFound."""
-    return await exists(db, LOCK, "webhook", id=id)
+    return await require(db, LOCK, "webhook", id=id)
 
 
 async def create(db: Connection, *, url: str, events: Collection[str], active: bool, now: datetime) -> Row:
     """Add a webhook, whose secret must follow. Raises Conflict where the URL has one already, or there are
     as many as there may be.
     """
-    counted = await db.one(COUNT)
+    counted = await db.fetch_one(COUNT)
     if counted is not None and counted.number >= MOST:
         raise Conflict(f"There are {MOST} webhooks, as many as there may be; delete one that is not needed.")
     try:
-        return await exists(
+        return await require(
             db,
             INSERT,
             "webhook",
@@ -167,10 +168,10 @@ def context(id: int) -> str:
 
 async def seal(db: Connection, id: int, sealed: str) -> None:
     """Keep the secret of a webhook."""
-    await db.run(SEAL, key=id, sealed=sealed)
+    await db.execute(SEAL, key=id, sealed=sealed)
 
 
-async def update_webhook(
+async def update(
     db: Connection, id: int, values: dict[str, Any], versions: Collection[int] | None = None
 ) -> Row:
     """Set the named columns, if it is in one of ``versions``; one that is made active again begins anew.
@@ -183,7 +184,7 @@ async def update_webhook(
     if new.get("active"):
         new |= {"disabled_reason": None, "failing_since": None}
     try:
-        return await change(db, Webhook, "webhook", id, new, versions)
+        return await update_row(db, Webhook, "webhook", id, new, versions)
     except Duplicate:
         raise _taken() from None
 
@@ -197,13 +198,13 @@ async def delete(db: Connection, id: int, versions: Collection[int] | None = Non
 
     Raises NotFound, PreconditionFailed.
     """
-    await remove(db, Webhook, "webhook", id, versions)
+    await delete_row(db, Webhook, "webhook", id, versions)
 
 
 async def rotate(db: Connection, webhook: Row, sealed: str, overlap: timedelta, now: datetime) -> Row:
     """Put a new secret in place; the old one is good for ``overlap``. Raises Conflict."""
     old = {"old": webhook.secret, "until": now + overlap} if overlap else {"old": None, "until": None}
-    rotated = await db.one(ROTATE, key=webhook.id, sealed=sealed, current=webhook.secret, **old)
+    rotated = await db.fetch_one(ROTATE, key=webhook.id, sealed=sealed, current=webhook.secret, **old)
     if rotated is None:
         raise Conflict("The secret was rotated by somebody else just now; look at the webhook again.")
     return rotated
@@ -211,19 +212,19 @@ async def rotate(db: Connection, webhook: Row, sealed: str, overlap: timedelta, 
 
 async def reseal(db: Connection, webhook: Row, sealed: str, old: str | None) -> None:
     """Keep the secrets of a webhook sealed anew."""
-    await db.run(RESEAL, key=webhook.id, current=webhook.secret, sealed=sealed, old=old)
+    await db.execute(RESEAL, key=webhook.id, current=webhook.secret, sealed=sealed, old=old)
 
 
-async def works(db: Connection, id: int) -> None:
+async def mark_working(db: Connection, id: int) -> None:
     """Keep that the webhook took a delivery."""
-    await db.run(WORKS, key=id)
+    await db.execute(MARK_WORKING, key=id)
 
 
-async def fails(db: Connection, id: int, now: datetime) -> None:
+async def mark_failing(db: Connection, id: int, now: datetime) -> None:
     """Keep since when the webhook takes no delivery."""
-    await db.run(FAILS, key=id, since=now)
+    await db.execute(MARK_FAILING, key=id, since=now)
 
 
 async def disable(db: Connection, id: int, reason: str) -> None:
     """Send no more to the webhook, and say why."""
-    await db.run(DISABLE, key=id, reason=reason)
+    await db.execute(DISABLE, key=id, reason=reason)

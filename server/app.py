@@ -27,9 +27,9 @@ from persistence.counters import Counters
 from persistence.database import Database
 from persistence.demo import OPERATOR_HASH
 from persistence.engines import connect
-from persistence.listing import keep_folded
+from persistence.listing import compact_periodically
 from persistence.sealing import Box
-from persistence.settings import NO_LIMITS, Values, Watched
+from persistence.settings import NO_LIMITS, LiveSettings, RuntimeSettings
 from server.http.headers import request_id
 from server.observe import logs
 from server.observe.health import Health, Probes
@@ -85,7 +85,7 @@ def assemble(
     clock: Clock = now,
     *,
     demo: bool = True,
-    defaults: Values = NO_LIMITS,
+    defaults: RuntimeSettings = NO_LIMITS,
     counters: Counters | None = None,
     keys: RateLimitKeys | None = None,
     box: Box | None = None,
@@ -104,7 +104,7 @@ def assemble(
     served on the first free one of ``metrics_ports``.
     """
     counters = counters or Counters(None)
-    watched = Watched(database, defaults)
+    watched = LiveSettings(database, defaults)
 
     def stop() -> None:
         for each in (health, worker):
@@ -114,7 +114,9 @@ def assemble(
     @asynccontextmanager
     async def running() -> AsyncIterator[None]:
         await database.open()
-        background = [asyncio.create_task(each) for each in (watched.keep_fresh(), keep_folded(database))]
+        background = [
+            asyncio.create_task(each) for each in (watched.keep_fresh(), compact_periodically(database))
+        ]
         try:
             await watched.refresh()
             await counters.open()
@@ -226,7 +228,7 @@ def create(settings: Settings | None = None) -> ASGIApp:
     settings = settings or read_settings()
     logs.set_up(settings)
     document = contract.bundle()
-    defaults = Values(
+    defaults = RuntimeSettings(
         rate_limit_client=settings.rate_limit_client,
         rate_limit_admin=settings.rate_limit_admin,
         rate_limit_anonymous=settings.rate_limit_anonymous,

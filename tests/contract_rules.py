@@ -599,7 +599,7 @@ def enums_are_the_lifecycles(document: contract.Document) -> Iterator[str]:
     for name, (verbs, noun, computed) in tables.items():
         states = {lifecycle.FIRST[noun]} | computed
         for verb in verbs.values():
-            states |= {*verb.start, verb.end}
+            states |= {*verb.from_states, verb.to_state}
         if set(document["components"]["schemas"][name]["enum"]) != states:
             yield f"{name} is not {sorted(states)}"
 

@@ -23,7 +23,7 @@ from persistence.counters import Counters
 from persistence.database import Base, Connection, Database
 from persistence.engines import connect
 from persistence.sealing import Box
-from persistence.settings import NO_LIMITS, Values
+from persistence.settings import NO_LIMITS, RuntimeSettings
 from server import app
 from server.http.protocol import Protocol
 from server.observe.health import Health, Probes
@@ -103,7 +103,7 @@ class Running:
         query = select(func.count().label("total")).select_from(table)
         for name, value in where.items():
             query = query.where(table.__table__.c[name] == value)
-        return int(self.inside(lambda db: db.one(query)).total)
+        return int(self.inside(lambda db: db.fetch_one(query)).total)
 
 
 @contextmanager
@@ -190,7 +190,7 @@ def assembled(
     url: str,
     *,
     document: contract.Document | None = None,
-    defaults: Values = NO_LIMITS,
+    defaults: RuntimeSettings = NO_LIMITS,
     counters: Counters | None = None,
     trusted: tuple[str, ...] = (),
     private_targets: bool = True,

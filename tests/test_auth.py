@@ -260,7 +260,7 @@ class TestCredentials:
                 update(tokens.Token).values(change).where(tokens.TABLE.c.digest == credentials.digest(secret))
             )
             server.inside(
-                lambda db: db.run(statement),  # noqa: B023  it runs before the loop goes on
+                lambda db: db.execute(statement),  # noqa: B023  it runs before the loop goes on
                 write=True,
             )
             bodies.append(self.statuses(server, headers=self.bearer(secret)))
@@ -288,6 +288,6 @@ class TestSecrets:
         assert not credentials.may_exist(secret[:-1])
 
     def test_no_secret_is_kept(self, server: Running) -> None:
-        rows = server.inside(lambda db: db.all(tokens.TABLE.select()))
+        rows = server.inside(lambda db: db.fetch_all(tokens.TABLE.select()))
         assert rows
         assert not any(CLIENT in str(row) for row in rows)

@@ -75,7 +75,9 @@ def filled(url: str, raw: bytes, *keys: str) -> int:
 async def _content(database: Database) -> dict[str, list[tuple[Any, ...]]]:
     async with database.reading() as db:
         return {
-            each.name: [tuple(row) for row in await db.all(select(*each.c).order_by(*backup._key(each)))]
+            each.name: [
+                tuple(row) for row in await db.fetch_all(select(*each.c).order_by(*backup._key(each)))
+            ]
             for each in backup._tables()
         }
 
@@ -148,7 +150,7 @@ class TestRestore:
 
         async def total(database: Database) -> tuple[int, int]:
             async with database.reading() as db:
-                counted = await db.all(select(func.count().label("n")).select_from(invoices.Invoice))
+                counted = await db.fetch_all(select(func.count().label("n")).select_from(invoices.Invoice))
                 return (
                     await invoices.page(db, status=None, today=now().date(), page=1, limit=1, after=None)
                 ).total, counted[0].n
@@ -176,7 +178,7 @@ class TestRestore:
 
         async def forget(database: Database) -> None:
             async with database.transaction() as db:
-                await db.run(delete(webhooks.Webhook))
+                await db.execute(delete(webhooks.Webhook))
 
         last = inside(first, add)
         inside(first, forget)
@@ -189,11 +191,11 @@ class TestRestore:
         first, second = make("sqlite"), make("postgresql")
         prepared(first)
         filled(second, copied(first))
-        query = select(func.count().label("n")).select_from(listing.Tally).where(~listing.TALLY.c.folded)
+        query = select(func.count().label("n")).select_from(listing.Tally).where(~listing.COUNTS.c.folded)
 
         async def fresh(database: Database) -> int:
             async with database.reading() as db:
-                return int((await db.all(query))[0].n)
+                return int((await db.fetch_all(query))[0].n)
 
         assert inside(second, fresh) < 200
         assert content(first) == content(second)
@@ -215,8 +217,8 @@ class TestSnapshot:
 
             async def write() -> None:
                 async with other.transaction() as db:
-                    await db.run(insert(departments.Department).values(name="Late", status="active"))
-                    await db.run(delete(domains.Domain))
+                    await db.execute(insert(departments.Department).values(name="Late", status="active"))
+                    await db.execute(delete(domains.Domain))
 
             def progress(done: int, total: int) -> None:
                 if not tasks:
@@ -617,14 +619,14 @@ class TestReseal:
 
         async def seal(database: Database) -> None:
             async with database.transaction() as db:
-                for row in await webhooks.everyone(db):
+                for row in await webhooks.all_webhooks(db):
                     await webhooks.seal(db, row.id, Box(self.OLD).seal("whsec_x", webhooks.context(row.id)))
 
         async def opened(database: Database) -> set[str]:
             async with database.reading() as db:
                 return {
                     Box(self.NEW).open(row.secret, webhooks.context(row.id))
-                    for row in await webhooks.everyone(db)
+                    for row in await webhooks.all_webhooks(db)
                 }
 
         inside(url, seal)

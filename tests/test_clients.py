@@ -44,7 +44,7 @@ class TestCreateClient:
         )
         assert (account["status"], account["state"], account["postcode"]) == ("active", "", "")
         assert not [name for name in account if "password" in name]
-        row = server.inside(lambda db: db.one(TABLE.select().where(TABLE.c.id == id)))
+        row = server.inside(lambda db: db.fetch_one(TABLE.select().where(TABLE.c.id == id)))
         assert row.password_hash.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
         assert PasswordHasher().verify(row.password_hash, "s3cret-s3cret")
 
@@ -166,7 +166,7 @@ class TestUpdateClient:
     def test_a_password_alone_is_a_change(self, admin: Api, server: Running) -> None:
         id = making.client(admin)
         assert admin.put(f"/clients/{id}", {"password": "another one"}).status_code == 200
-        row = server.inside(lambda db: db.one(TABLE.select().where(TABLE.c.id == id)))
+        row = server.inside(lambda db: db.fetch_one(TABLE.select().where(TABLE.c.id == id)))
         assert PasswordHasher().verify(row.password_hash, "another one")
 
     def test_what_does_not_exist_is_404(self, admin: Api) -> None:
@@ -225,7 +225,7 @@ class TestDeleteClient:
         id = making.client(admin)
         ticket = making.ticket(admin, client_id=id)
         move = update(Ticket).values(status=state).where(Ticket.__table__.c.id == ticket)
-        server.inside(lambda db: db.run(move), write=True)
+        server.inside(lambda db: db.execute(move), write=True)
         refused = admin.request("DELETE", f"/clients/{id}")
         assert refused.status_code == 409
         assert "close them" in refused.json()["error"]["message"]

@@ -31,7 +31,7 @@ def at_once(server: Running, calls: list[tuple[str, str, Any]]) -> list[httpx.Re
 
 def told(server: Running, event: str, id: int) -> int:
     """How many events of a kind tell of a resource."""
-    rows = server.inside(lambda db: db.all(EVENTS.select().where(EVENTS.c.event == event)))
+    rows = server.inside(lambda db: db.fetch_all(EVENTS.select().where(EVENTS.c.event == event)))
     return sum(f'"data":{{"id":{id},' in row.base for row in rows)
 
 
@@ -52,7 +52,9 @@ class TestCreates:
         assert Counter(each.status_code for each in answers) == {201: 200}
         ids = {each.json()["data"]["id"] for each in answers}
         assert len({each.json()["data"]["invoice_number"] for each in answers}) == len(ids) == 200
-        rows = server.inside(lambda db: db.all(EVENTS.select().where(EVENTS.c.event == "invoice.created")))
+        rows = server.inside(
+            lambda db: db.fetch_all(EVENTS.select().where(EVENTS.c.event == "invoice.created"))
+        )
         assert all(sum(f'"data":{{"id":{id},' in row.base for row in rows) == 1 for id in ids)
 
     def test_of_50_clients_with_one_address_one_is_registered(self, server: Running) -> None:

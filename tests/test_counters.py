@@ -273,9 +273,9 @@ asyncio.run(main())
             calls = asked(own.url, "INFO", "commandstats")
         assert [sum(each.admitted for each in found) for found in (first, second)] == [5, 5]
         # The first has found none and begun one, which the second has learnt.
-        assert {each.epoch for each in first} == {None}
-        assert len({each.epoch for each in second}) == 1
-        assert all(each.epoch for each in second)
+        assert {each.credential_generation for each in first} == {None}
+        assert len({each.credential_generation for each in second}) == 1
+        assert all(each.credential_generation for each in second)
         assert calls["cmdstat_get"]["calls"] == 2
         assert calls["cmdstat_evalsha"]["calls"] == 16
 

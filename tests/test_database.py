@@ -21,7 +21,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.sql.elements import ClauseElement
 
 from persistence import demo, migrations
-from persistence.database import Base, Connection, Database, Prepared, current_caller
+from persistence.database import Base, CompiledStatement, Connection, Database, current_caller
 from persistence.departments import TABLE, Department
 from persistence.engines import MAX_SEARCHES, THREADS_ASIDE, FairQueue, PostgreSQL, SQLite, connect
 from persistence.errors import Busy, Conflict, StartError, Unavailable
@@ -64,12 +64,12 @@ def run(url: str) -> Run:
 
 async def add(database: Database, name: str) -> None:
     async with database.transaction() as db:
-        await db.one(ADD, name=name, status="active")
+        await db.fetch_one(ADD, name=name, status="active")
 
 
 async def names(database: Database) -> list[str]:
     async with database.reading() as db:
-        return [row.name for row in await db.all(NAMES)]
+        return [row.name for row in await db.fetch_all(NAMES)]
 
 
 class TestTransactions:
@@ -84,7 +84,7 @@ class TestTransactions:
         async def work(database: Database) -> list[str]:
             async def fail() -> None:
                 async with database.transaction() as db:
-                    await db.one(ADD, name="Sales", status="active")
+                    await db.fetch_one(ADD, name="Sales", status="active")
                     raise Conflict("no")
 
             with pytest.raises(Conflict):
@@ -107,7 +107,7 @@ class TestTransactions:
     def test_readers_see_what_is_committed(self, run: Run) -> None:
         async def work(database: Database) -> tuple[list[str], list[str]]:
             async with database.transaction() as db:
-                await db.one(ADD, name="Sales", status="active")
+                await db.fetch_one(ADD, name="Sales", status="active")
                 during = await names(database)
             return during, await names(database)
 
@@ -141,7 +141,7 @@ class TestTransactions:
     def test_an_unknown_parameter_is_refused(self, run: Run) -> None:
         async def work(database: Database) -> None:
             async with database.reading() as db:
-                await db.all(NAMES, foo=1)
+                await db.fetch_all(NAMES, foo=1)
 
         with pytest.raises(TypeError, match="foo"):
             run(work)
@@ -157,7 +157,7 @@ class TestWaiting:
 
         async def work(database: Database) -> list[str]:
             async with database.transaction() as db:
-                await db.one(ADD, name="Sales", status="active")
+                await db.fetch_one(ADD, name="Sales", status="active")
             other = connect(url)
             await other.open()
             try:
@@ -166,7 +166,7 @@ class TestWaiting:
 
                 async def hold() -> None:
                     async with other.transaction() as db:
-                        await db.run(RENAME)
+                        await db.execute(RENAME)
                         holding.set()
                         await release.wait()
 
@@ -174,12 +174,12 @@ class TestWaiting:
                 await holding.wait()
                 with pytest.raises(Unavailable):
                     async with database.transaction() as db:
-                        await db.run(RENAME)
+                        await db.execute(RENAME)
                 found = await names(database)
                 release.set()
                 await task
                 async with database.transaction() as db:
-                    await db.run(RENAME)
+                    await db.execute(RENAME)
             finally:
                 await other.close()
             return found
@@ -273,13 +273,13 @@ class TestTogether:
 
     @staticmethod
     def adding(name: str) -> Callable[[Connection], Awaitable[Any]]:
-        return lambda db: db.one(ADD, name=name, status="active")
+        return lambda db: db.fetch_one(ADD, name=name, status="active")
 
     @staticmethod
     async def refuse_any(db: Connection) -> None:
         """Like a verb that looks at a state which somebody else has changed."""
-        await db.one(ADD, name="Refused", status="active")
-        if "A" in [row.name for row in await db.all(NAMES)]:
+        await db.fetch_one(ADD, name="Refused", status="active")
+        if "A" in [row.name for row in await db.fetch_all(NAMES)]:
             raise Conflict("There is one already.")
 
     def test_who_queues_is_committed_once(self, database: SQLite, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,7 +294,7 @@ class TestTogether:
             await database.open()
             writing = asyncio.create_task(add(database, "D"))
             async with asyncio.timeout(10):
-                while not database.ended:
+                while not database.awaiting_commit:
                     await asyncio.sleep(0)
             await database.close()
             await writing
@@ -308,7 +308,7 @@ class TestTogether:
     def test_the_first_does_not_wait_for_ever(
         self, database: SQLite, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("persistence.engines.MOST_TOGETHER", 4)
+        monkeypatch.setattr("persistence.engines.MAX_GROUP", 4)
         commits = counting(database, monkeypatch)
         found, there = self.outcomes(database, *[self.adding(f"D{nth}") for nth in range(10)])
         assert (found, len(there)) == ([None] * 10, 10)
@@ -321,7 +321,7 @@ class TestTogether:
 
     def test_the_first_that_fails_keeps_nobody_from_it(self, database: SQLite) -> None:
         async def fail(db: Connection) -> None:
-            await db.one(ADD, name="Failed", status="active")
+            await db.fetch_one(ADD, name="Failed", status="active")
             raise Conflict("no")
 
         found, there = self.outcomes(database, fail, self.adding("A"), self.adding("B"))
@@ -343,7 +343,7 @@ class TestTogether:
         """As SQLite may where it has no room, no memory, or cannot read; also what others wrote before."""
 
         async def lose(db: Connection) -> None:
-            await db.one(ADD, name="Lost", status="active")
+            await db.fetch_one(ADD, name="Lost", status="active")
             database.writer.raw.execute("ROLLBACK")
             if not swallowed:
                 raise Unavailable
@@ -359,7 +359,7 @@ class TestTogether:
             raw.execute(f"PRAGMA max_page_count={pages}")
             try:
                 for nth in range(20_000):
-                    await db.one(ADD, name=f"Bloat {nth}", status="active")
+                    await db.fetch_one(ADD, name=f"Bloat {nth}", status="active")
             finally:
                 raw.execute("PRAGMA max_page_count=4294967294")
 
@@ -370,7 +370,7 @@ class TestTogether:
     def test_one_that_is_cut_off_with_the_turn_passes_it_on(self, database: SQLite) -> None:
         async def hold(release: asyncio.Event) -> None:
             async with database.transaction() as db:
-                await db.one(ADD, name="D0", status="active")
+                await db.fetch_one(ADD, name="D0", status="active")
                 await release.wait()
 
         async def work() -> list[str]:
@@ -380,11 +380,11 @@ class TestTogether:
                 tasks = [asyncio.create_task(hold(release))]
                 tasks += [asyncio.create_task(add(database, f"D{nth}")) for nth in range(1, 6)]
                 async with asyncio.timeout(10):
-                    while len(database.queue) < 5:
+                    while len(database.write_queue) < 5:
                         await asyncio.sleep(0)
                 release.set()
                 # The turn has come to the next, and it has not run yet.
-                coming = database.queue[0]
+                coming = database.write_queue[0]
                 while not coming.done():
                     await asyncio.sleep(0)
                 for task in tasks[1:]:
@@ -421,7 +421,7 @@ class TestHandedOn:
                 assert not database.queue
                 assert database.writers.get_idle_size() == database.writers.get_size()
                 async with database.reading() as db:
-                    open_ones = await db.all(
+                    open_ones = await db.fetch_all(
                         text("SELECT 1 FROM pg_stat_activity WHERE state LIKE 'idle in %'")
                     )
                 assert open_ones == []
@@ -443,7 +443,7 @@ class TestHandedOn:
     def test_each_has_a_transaction_of_its_own(self, postgres: str, tmp_path: Path) -> None:
         async def one(database: PostgreSQL, nth: int) -> None:
             async with database.transaction() as db:
-                await db.one(ADD, name=f"D{nth}", status="active")
+                await db.fetch_one(ADD, name=f"D{nth}", status="active")
                 if nth % 3 == 0:
                     raise Conflict("no")
 
@@ -472,8 +472,8 @@ class TestHandedOn:
     def test_a_connection_that_dies_is_not_handed_on(self, postgres: str, tmp_path: Path) -> None:
         async def die(database: PostgreSQL) -> None:
             async with database.transaction() as db:
-                await db.one(ADD, name="Dead", status="active")
-                await db.all(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+                await db.fetch_one(ADD, name="Dead", status="active")
+                await db.fetch_all(text("SELECT pg_terminate_backend(pg_backend_pid())"))
 
         async def work(database: PostgreSQL) -> list[Any]:
             adding = [add(database, f"D{nth}") for nth in range(10)]
@@ -494,7 +494,7 @@ class TestHandedOn:
 
             async def hold(nth: int) -> None:
                 async with database.transaction() as db:
-                    await db.one(ADD, name=f"H{nth}", status="active")
+                    await db.fetch_one(ADD, name=f"H{nth}", status="active")
                     await release.wait()
 
             holding = [asyncio.create_task(hold(nth)) for nth in range(self.SIZE)]
@@ -519,7 +519,7 @@ ENDLESS = text(
 async def read(database: Database, statement: ClauseElement, caller: str) -> list[Any]:
     current_caller.set(caller)
     async with database.reading() as db:
-        return await db.all(statement)
+        return await db.fetch_all(statement)
 
 
 class TestSearches:
@@ -785,7 +785,9 @@ class TestTypes:
                 "created_at": datetime(1999, 12, 31, tzinfo=UTC),
             }
             async with database.transaction() as db:
-                row = await db.one(insert(Invoice).values(dict.fromkeys(values)).returning(Invoice), **values)
+                row = await db.fetch_one(
+                    insert(Invoice).values(dict.fromkeys(values)).returning(Invoice), **values
+                )
             return row, values
 
         row, values = run(work)
@@ -793,8 +795,8 @@ class TestTypes:
         assert str(row.total) == "9999999999.99"
 
     def test_a_statement_is_compiled_once(self, run: Run) -> None:
-        async def work(database: Database) -> tuple[Prepared, Prepared]:
-            return database.prepare(NAMES), database.prepare(NAMES)
+        async def work(database: Database) -> tuple[CompiledStatement, CompiledStatement]:
+            return database.compile(NAMES), database.compile(NAMES)
 
         first, second = run(work)
         assert first is second
@@ -867,7 +869,7 @@ class TestDemo:
         async def work(database: Database) -> int:
             await demo.seed(database)
             async with database.transaction() as db:
-                row = await db.one(ADD, name="New", status="active")
+                row = await db.fetch_one(ADD, name="New", status="active")
             return int(row.id) if row else 0
 
         assert run(work) == 5

@@ -24,7 +24,7 @@ import pytest
 from handlers import services
 from handlers.dialects import Views
 from persistence import api_keys, credentials
-from persistence.settings import Values
+from persistence.settings import RuntimeSettings
 from server import app
 from tests import making
 from tests.conftest import new_database
@@ -1142,7 +1142,7 @@ class TestArcBillingWebhooks:
 @pytest.fixture
 def limited(tmp_path: Path) -> Iterator[Running]:
     """A demo server with the limits that both documents call the default."""
-    defaults = Values(rate_limit_client=60, rate_limit_admin=60, rate_limit_anonymous=10)
+    defaults = RuntimeSettings(rate_limit_client=60, rate_limit_admin=60, rate_limit_anonymous=10)
     with serving(prepared(f"sqlite:///{tmp_path / 'limited.db'}", defaults=defaults)) as running:
         yield running
 

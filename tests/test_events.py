@@ -397,7 +397,7 @@ def run(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Callabl
 async def record(db: Connection, uid: str) -> int:
     """Write an event down, and whom to tell."""
     await events.add(db, uid=uid, event="invoice.paid", base="{}", now=NOW)
-    row = await db.one(select(events.TABLE.c.id).where(events.TABLE.c.uid == uid))
+    row = await db.fetch_one(select(events.TABLE.c.id).where(events.TABLE.c.uid == uid))
     assert row is not None
     return int(row.id)
 
@@ -419,7 +419,7 @@ class TestOrder:
 
             async def first() -> int:
                 async with database.transaction() as db:
-                    await db.run(OTHER_WRITE, name="First", status="active")
+                    await db.execute(OTHER_WRITE, name="First", status="active")
                     began.set()
                     await asyncio.sleep(0.2)
                     id = await record(db, "first")
@@ -429,7 +429,7 @@ class TestOrder:
             async def second() -> int:
                 await began.wait()
                 async with database.transaction() as db:
-                    await db.run(OTHER_WRITE, name="Second", status="active")
+                    await db.execute(OTHER_WRITE, name="Second", status="active")
                     id = await record(db, "second")
                     await may_commit.wait()
                 done.append("second")
@@ -457,7 +457,7 @@ class TestOrder:
                 await asyncio.sleep(before)
                 try:
                     async with database.transaction() as db:
-                        await db.run(OTHER_WRITE, name=f"D{nth}", status="active")
+                        await db.execute(OTHER_WRITE, name=f"D{nth}", status="active")
                         await asyncio.sleep(before)
                         id = await record(db, f"evt_{nth}")
                         await asyncio.sleep(after_)

@@ -77,7 +77,7 @@ class TestPostgreSQL:
                 async with database.transaction() as db:
                     await departments.create(db, {"name": "After", "status": "active"})
                 async with database.reading() as db:
-                    assert [row.name for row in await db.all(select(Department.name))] == ["After"]
+                    assert [row.name for row in await db.fetch_all(select(Department.name))] == ["After"]
             finally:
                 await database.close()
 

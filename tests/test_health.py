@@ -14,7 +14,7 @@ from sqlalchemy import String, bindparam, column, table, update
 from persistence import migrations
 from persistence.counters import Counters
 from persistence.database import Connection
-from persistence.settings import Values
+from persistence.settings import RuntimeSettings
 from server.observe import health
 from server.observe.health import Health
 from tests.conftest import new_database
@@ -44,7 +44,7 @@ def version(server: Running) -> Iterator[Any]:
 
     def put(text: str) -> None:
         async def work(db: Connection) -> None:
-            await db.run(VERSION, text=text)
+            await db.execute(VERSION, text=text)
 
         server.inside(work, write=True)
 
@@ -111,7 +111,7 @@ class TestReadyz:
         assert ask(server, "/healthz").status_code == 200
 
     def test_without_redis_calls_are_answered_all_the_same(self, tmp_path: Path) -> None:
-        limits = Values(rate_limit_client=1, rate_limit_admin=1, rate_limit_anonymous=1)
+        limits = RuntimeSettings(rate_limit_client=1, rate_limit_admin=1, rate_limit_anonymous=1)
         with running_valkey() as valkey:
             url = new_database("sqlite", tmp_path, None)
             running = prepared(url, counters=Counters(valkey.url), defaults=limits)

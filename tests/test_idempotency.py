@@ -153,14 +153,15 @@ class TestReplay:
         body = {"name": "x", "scopes": ["services:read"]}
         made = keyed(admin, "/api-keys", body, key).json()["data"]["key"]
         assert keyed(admin, "/api-keys", body, key).json()["data"]["key"] == made
-        rows = server.inside(lambda db: db.all(idempotency.TABLE.select()))
+        rows = server.inside(lambda db: db.fetch_all(idempotency.TABLE.select()))
         assert rows and not any(made in str(row) for row in rows)
 
 
 def _events(server: Running, event: str) -> list[str]:
     table = events.TABLE
     return [
-        row.base for row in server.inside(lambda db: db.all(table.select().where(table.c.event == event)))
+        row.base
+        for row in server.inside(lambda db: db.fetch_all(table.select().where(table.c.event == event)))
     ]
 
 
@@ -345,7 +346,7 @@ class TestWhatIsKept:
         keyed(client, f"/tickets/{id}/reply", body, key)
 
         async def forget(db: Any) -> None:
-            await db.run(delete(idempotency.KeptText))
+            await db.execute(delete(idempotency.KeptText))
 
         server.inside(forget, write=True)
         again = keyed(client, f"/tickets/{id}/reply", body, key)
@@ -371,7 +372,7 @@ def kept_bytes(server: Running) -> int:
     async def add_up(db: Any) -> int:
         total = 0
         for column in (idempotency.TABLE.c.body, idempotency.TEXTS.c.sealed):
-            row = await db.one(select(func.coalesce(func.sum(func.length(column)), 0).label("size")))
+            row = await db.fetch_one(select(func.coalesce(func.sum(func.length(column)), 0).label("size")))
             total += row.size
         return total
 

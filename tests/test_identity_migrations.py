@@ -185,9 +185,9 @@ class TestClients:
         async def work(database: Database) -> None:
             with pytest.raises(Conflict):
                 async with database.transaction() as db:
-                    await clients.change(db, 3, {"email": CLIENTS[3][0]})
+                    await clients.update(db, 3, {"email": CLIENTS[3][0]})
             async with database.transaction() as db:
-                changed = await clients.change(db, 3, {"email": "other@old.example"})
+                changed = await clients.update(db, 3, {"email": "other@old.example"})
             assert changed.email_key == "other@old.example"
 
         run(url, work)
@@ -247,7 +247,7 @@ class TestServices:
         run(url, work)
 
     async def create(self, db: Any, **names: str) -> None:
-        await db.run(text("UPDATE products SET monthly = 100"))
+        await db.execute(text("UPDATE products SET monthly = 100"))
         await services.create(db, client_id=1, product_id=1, billing_cycle="monthly", **names, now=now())
 
 

@@ -76,23 +76,23 @@ class TestMoney:
         ],
     )
     def test_what_is_no_amount_is_refused_and_named(self, admin: Api, text: str, server: Running) -> None:
-        before = server.inside(lambda db: db.one(making_count()))
+        before = server.inside(lambda db: db.fetch_one(making_count()))
         response = raw_amount(admin, text)
         assert response.status_code == 400
         fault = response.json()["error"]["details"][0]
         assert fault["pointer"] in ("/items/0/amount", "")
-        assert server.inside(lambda db: db.one(making_count())) == before
+        assert server.inside(lambda db: db.fetch_one(making_count())) == before
 
     @pytest.mark.parametrize(
         "text", ["29.999", "29.9900000000000000000000001", "1e-3", "1e-999999999", "0.30000000000000004"]
     )
     def test_more_than_two_decimals_are_never_rounded(self, admin: Api, text: str, server: Running) -> None:
         """The contract cannot say it of a number, so it is a conflict."""
-        before = server.inside(lambda db: db.one(making_count()))
+        before = server.inside(lambda db: db.fetch_one(making_count()))
         response = raw_amount(admin, text)
         assert response.status_code == 409
         assert "at most two decimals; round /items/0/amount first" in response.json()["error"]["message"]
-        assert server.inside(lambda db: db.one(making_count())) == before
+        assert server.inside(lambda db: db.fetch_one(making_count())) == before
 
     @pytest.mark.parametrize(
         ("text", "expected"),

@@ -10,14 +10,14 @@ import pytest
 
 from persistence import tokens
 from persistence.counters import EPOCH, Counters
-from persistence.settings import Values
+from persistence.settings import RuntimeSettings
 from server import app
 from server.request import security
 from tests.conftest import new_database
 from tests.running import ADMIN, Running, assembled, prepared, serving
 from tests.valkey import Valkey, asked, running_valkey
 
-LIMITS = Values(1_000_000, 1_000_000, 1_000_000)
+LIMITS = RuntimeSettings(1_000_000, 1_000_000, 1_000_000)
 
 
 @pytest.fixture(scope="module")

@@ -21,12 +21,12 @@ def pairs(name: str, verbs: list[str]) -> pytest.MarkDecorator:
     )
 
 
-def expect(response: Any, rule: lifecycle.Verb, state: str, now: str) -> None:
+def expect(response: Any, rule: lifecycle.Transition, state: str, now: str) -> None:
     """Hold an answer, and the state that the resource has ``now``, to the table."""
     stored = "unpaid" if state == "overdue" else state
-    if stored in rule.start:
+    if stored in rule.from_states:
         assert response.status_code in (200, 201), response.text
-        assert now == rule.end
+        assert now == rule.to_state
     else:
         assert response.status_code == 409
         assert state.replace("_", " ") in response.text

@@ -12,7 +12,7 @@ import pytest
 from handlers import services
 from handlers.dialects import Views
 from persistence.counters import Counters
-from persistence.settings import Values
+from persistence.settings import RuntimeSettings
 from tests.contract_client import check
 from tests.running import ADMIN, CLIENT, OTHER, Running, prepared, serving
 from tests.valkey import Valkey, asked, running_valkey
@@ -41,7 +41,7 @@ def serve(counter: Valkey, tmp_path: Path) -> Iterator[Serve]:
             window: int = 60,
             trusted: tuple[str, ...] = (),
         ) -> Running:
-            defaults = Values(client, admin, anonymous)
+            defaults = RuntimeSettings(client, admin, anonymous)
             counters = Counters(counter.url, window=window)
             url = f"sqlite:///{tmp_path / 'limits.db'}"
             running = prepared(url, defaults=defaults, counters=counters, trusted=trusted)

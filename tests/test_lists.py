@@ -44,7 +44,7 @@ from persistence import (
     tickets,
     webhooks,
 )
-from persistence.database import Connection, Database, Money, Prepared
+from persistence.database import CompiledStatement, Connection, Database, Money
 from persistence.engines import SQLite, connect
 from persistence.errors import Refusal, Unavailable
 from persistence.listing import Listing
@@ -77,7 +77,7 @@ ALWAYS = {
 STATES = {"unpaid", "overdue", "paid"}
 
 # Filters that leave few rows, whatever others there are.
-NARROW = {name for each in LISTS.values() for name in each.narrow} | {"client_id"}
+NARROW = {name for each in LISTS.values() for name in each.selective_filter} | {"client_id"}
 
 # What filters of the contract are called here, where their names differ.
 CALLED = {
@@ -138,7 +138,7 @@ async def _awaited(work: Awaitable[Any]) -> Any:
 
 async def read(database: Database, statement: ClauseElement, **params: Any) -> list[Any]:
     async with database.reading() as db:
-        return await db.all(statement, **params)
+        return await db.fetch_all(statement, **params)
 
 
 async def given(db: Connection, name: str, names: frozenset[str]) -> list[dict[str, Any]]:
@@ -149,7 +149,9 @@ async def given(db: Connection, name: str, names: frozenset[str]) -> list[dict[s
     for parameter in sorted(wanted.intersection(table.c.keys())):
         column = table.c[parameter]
         most = 1 if parameter in NARROW - {"client_id"} else 6
-        values = [row[0] for row in await db.all(select(column).distinct().order_by(column).limit(most))]
+        values = [
+            row[0] for row in await db.fetch_all(select(column).distinct().order_by(column).limit(most))
+        ]
         values += ["none" if isinstance(values[0], str) else 10**9] if values else []
         found = [each | {parameter: value} for each in found for value in values]
     text = {"tickets": "blank documentation"}.get(name, "a")
@@ -173,7 +175,7 @@ async def compare(database: Database) -> int:
         for name, names in CASES:
             each = LISTS[name]
             for values in await given(db, name, names):
-                real = await db.one(counting(name, names), **values)
+                real = await db.fetch_one(counting(name, names), **values)
                 kept = await each._sum(db, names, values)
                 assert real is not None and kept == real.total, (name, sorted(names), values)
                 compared += 1
@@ -204,7 +206,7 @@ class Walk:
 
     async def some(self, db: Connection, table: Any) -> int:
         """The id of some row."""
-        top = await db.one(select(func.max(table.c.id).label("id")))
+        top = await db.fetch_one(select(func.max(table.c.id).label("id")))
         return self.chance.randint(1, top.id) if top and top.id else 1
 
     async def step(self, db: Connection) -> None:
@@ -332,7 +334,7 @@ class TestTotals:
         migrations.upgrade(seeded)
         with opened(seeded) as (database, run):
             assert run(compare(database)) > 100
-            folded = run(read(database, select(func.count().label("rows")).select_from(listing.TALLY)))
+            folded = run(read(database, select(func.count().label("rows")).select_from(listing.COUNTS)))
             assert folded[0].rows > 10
 
     @pytest.mark.parametrize("seed", [1, 2])
@@ -351,7 +353,7 @@ class TestTotals:
                 except Refusal:
                     pass
                 if nth % 40 == 0:
-                    await listing.fold(database) if database.dialect.name == "postgresql" else None
+                    await listing.compact(database) if database.dialect.name == "postgresql" else None
                     await compare(database)
             return done
 
@@ -372,7 +374,7 @@ class TestTotals:
             return done
 
         async def crowd(database: Database) -> int:
-            folding = asyncio.create_task(listing.keep_folded(database))
+            folding = asyncio.create_task(listing.compact_periodically(database))
             counts = await asyncio.gather(*[writer(database, seed) for seed in range(10, 26)])
             folding.cancel()
             await asyncio.wait([folding])
@@ -383,8 +385,8 @@ class TestTotals:
             assert run(compare(database)) > 100
 
     def test_folding_changes_no_total_and_leaves_one_row_of_each(self, seeded: str) -> None:
-        query = select(func.count().label("rows"), func.sum(listing.TALLY.c.change).label("sum"))
-        places = select(*[listing.TALLY.c[each] for each in ("tally", "number", "word", "day")]).distinct()
+        query = select(func.count().label("rows"), func.sum(listing.COUNTS.c.change).label("sum"))
+        places = select(*[listing.COUNTS.c[each] for each in ("tally", "number", "word", "day")]).distinct()
 
         async def add(database: Database) -> None:
             for _ in range(30):
@@ -393,7 +395,7 @@ class TestTotals:
 
         async def fold(database: Database) -> None:
             # One who comes while another one folds leaves it to him.
-            await asyncio.gather(*[listing.fold(database) for _ in range(4)])
+            await asyncio.gather(*[listing.compact(database) for _ in range(4)])
 
         with opened(seeded) as (database, run):
             run(add(database))
@@ -423,14 +425,14 @@ class TestPages:
                         (getattr(row, dated.key) if dated is not None else 0, row.id) for row in whole.rows
                     ]
                     assert order == sorted(order, reverse=not LISTS[name].ascending)
-                    assert (whole.total, whole.more) == (len(ids), False)
+                    assert (whole.total, whole.has_next) == (len(ids), False)
                     limit = max(2, len(ids) // 5)
                     for number in range(1, 8):
                         place = slice((number - 1) * limit, number * limit)
                         page = await LISTS[name].page(db, page=number, limit=limit, after=None, **where)
                         assert [row.id for row in page.rows] == ids[place]
-                        assert (page.total, page.more) == (len(ids), place.stop < len(ids))
-                        if ids[place] and page.more:
+                        assert (page.total, page.has_next) == (len(ids), place.stop < len(ids))
+                        if ids[place] and page.has_next:
                             after = page.cursor or ids[place][-1]
                             page = await LISTS[name].page(db, page=9, limit=limit, after=after, **where)
                             assert [row.id for row in page.rows] == ids[place.stop : place.stop + limit]
@@ -490,7 +492,7 @@ def crowded(backend: str, tmp_path_factory: pytest.TempPathFactory, request: pyt
                 table = LISTS[name].key.table
                 columns = [column.name for column in table.c if column.name != "id"]
                 values = [UNIQUE.get((name, column), column) for column in columns]
-                await db.run(
+                await db.execute(
                     text(
                         "WITH RECURSIVE numbers (n) AS"
                         f" (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {TIMES})"
@@ -499,7 +501,7 @@ def crowded(backend: str, tmp_path_factory: pytest.TempPathFactory, request: pyt
                     )
                 )
             if database.dialect.name == "postgresql":
-                await db.all(text("ANALYZE"))
+                await db.fetch_all(text("ANALYZE"))
 
     with opened(url) as (database, run):
         run(fill(database))
@@ -512,7 +514,7 @@ GROWING += ["tokens", "api_keys", "announcements", "activity"]
 
 async def cost(database: Database, statement: ClauseElement, values: dict[str, Any]) -> tuple[int, str]:
     """About how many rows a statement looks at, and its plan."""
-    prepared = database.prepare(statement)
+    prepared = database.compile(statement)
     if isinstance(database, SQLite):
         raw = database.writer.raw
         plan = raw.execute(f"EXPLAIN QUERY PLAN {prepared.sql}", prepared.values(values)).fetchall()
@@ -650,7 +652,7 @@ class TestStatements:
         with opened(crowded) as (database, run):
             compiled: Any = statement.compile(dialect=database.dialect)
             types = {called: bind.type for bind, called in compiled.bind_names.items()}
-            prepared = database.prepare(statement)
+            prepared = database.compile(statement)
             empty = [each for each in prepared.names if prepared.defaults[each] is None]
             values = {each: example(types[each]) for each in empty}
             if isinstance(database, SQLite):
@@ -695,7 +697,7 @@ class TestSlowStatements:
 
     def test_many_long_texts_are_read_beside_the_event_loop(self) -> None:
         long = {name for name, query in self.QUERIES.items() if has_long_text(query)}
-        slow = {name for name in long if Prepared(self.QUERIES[name], SQLite.dialect).slow}
+        slow = {name for name in long if CompiledStatement(self.QUERIES[name], SQLite.dialect).slow}
         assert long - slow == SHORT_TEXTS
         assert slow >= {
             "LIST knowledgebase",
@@ -706,7 +708,7 @@ class TestSlowStatements:
 
     def searches(self) -> list[Select[Any]]:
         """Every statement that has words to look for."""
-        ways: tuple[listing.Way, ...] = ("near", "far", "after")
+        ways: tuple[listing.Direction, ...] = ("near", "far", "after")
         listed = [LISTS[name].statement(names, way) for name, names in CASES for way in ways]
         counted = [LISTS[name].total(names) for name, names in CASES]
         every = [*STATEMENTS.values(), *listed, *counted]
@@ -718,7 +720,7 @@ class TestSlowStatements:
 
     def test_whatever_looks_for_words_has_a_time_limit(self) -> None:
         assert len(self.searches()) > 10
-        assert all(Prepared(each, SQLite.dialect).search for each in self.searches())
+        assert all(CompiledStatement(each, SQLite.dialect).search for each in self.searches())
 
     def test_sqlite_looks_for_words_once_and_not_once_for_each_row(self, tmp_path: Path) -> None:
         url = new_database("sqlite", tmp_path, None)
@@ -726,7 +728,7 @@ class TestSlowStatements:
         plans = []
         with opened(url) as (database, _):
             for each in self.searches():
-                prepared = database.prepare(each)
+                prepared = database.compile(each)
                 values = ["a" if name == "words" else 5 for name in prepared.names]
                 explained = f"EXPLAIN QUERY PLAN {prepared.sql}"
                 rows = database.reader.raw.execute(explained, values)  # type: ignore[attr-defined]  # known at run time only

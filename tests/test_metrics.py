@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from openapi import contract
 from persistence.counters import Counters
 from persistence.engines import connect
-from persistence.settings import Values
+from persistence.settings import RuntimeSettings
 from server import app
 from server.observe import logs
 from server.observe.logs import log_request
@@ -60,7 +60,7 @@ def measured(
         database,
         contract.bundle(),
         clock,
-        defaults=Values(rate_limit_client=1000, rate_limit_admin=1000, rate_limit_anonymous=1000),
+        defaults=RuntimeSettings(rate_limit_client=1000, rate_limit_admin=1000, rate_limit_anonymous=1000),
         counters=counters,
         box=BOX,
         private_targets=True,

@@ -18,7 +18,7 @@ from handlers.dialects import Views
 from openapi import contract
 from persistence import clients, deliveries, tickets
 from persistence.counters import Counters
-from persistence.settings import Values
+from persistence.settings import RuntimeSettings
 from server import app
 from tests import making
 from tests.contract_client import DOCUMENT, OPERATIONS, Api
@@ -165,7 +165,7 @@ class Test2BrokenAuthentication:
 def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A demo server with the limits that both documents call the default."""
     url = f"sqlite:///{tmp_path_factory.mktemp('limited') / 'limited.db'}"
-    with serving(prepared(url, defaults=Values(60, 60, 10), counters=Counters(None))) as running:
+    with serving(prepared(url, defaults=RuntimeSettings(60, 60, 10), counters=Counters(None))) as running:
         yield running
 
 

@@ -173,7 +173,7 @@ class TestSignIn:
         # Nothing in it needs quotes, which clients treat differently.
         assert re.fullmatch(r"__Host-cloudarc-device=[\w.~-]+", device)
         assert set(more) == {*attributes, f"Max-Age={180 * 24 * 3600}"}
-        rows = server.inside(lambda db: db.all(Session.__table__.select()))
+        rows = server.inside(lambda db: db.fetch_all(Session.__table__.select()))
         assert rows and secret.partition("=")[2] not in str(rows)
 
     def test_a_wrong_password_and_a_name_that_nobody_has_are_refused_alike(

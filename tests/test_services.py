@@ -226,7 +226,7 @@ class TestNames:
         assert server.count(Service, product_id=body["product_id"]) == 1
         kind = admin.get(f"/products/{body['product_id']}").json()["data"]["kind"]
         used = select(func.sum(Server.__table__.c.used).label("used")).where(Server.__table__.c.kind == kind)
-        assert server.inside(lambda db: db.one(used)).used == 1
+        assert server.inside(lambda db: db.fetch_one(used)).used == 1
 
 
 class TestVerbs:

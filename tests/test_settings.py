@@ -11,7 +11,7 @@ from sqlalchemy import update
 
 from handlers.dialects import versions
 from persistence.errors import Unavailable
-from persistence.settings import Settings, Values, Watched
+from persistence.settings import LiveSettings, RuntimeSettings, Settings
 from server import app
 from tests import making
 from tests.conftest import new_database
@@ -112,8 +112,8 @@ class TestDefaults:
     ) -> None:
         # As the migration made it, whatever the other tests have set.
         fresh = dict.fromkeys((*LIMITS, "default_currency"))
-        server.inside(lambda db: db.run(update(Settings).values(fresh)), write=True)
-        defaults = Values(rate_limit_client=6000, rate_limit_admin=5000, rate_limit_anonymous=1000)
+        server.inside(lambda db: db.execute(update(Settings).values(fresh)), write=True)
+        defaults = RuntimeSettings(rate_limit_client=6000, rate_limit_admin=5000, rate_limit_anonymous=1000)
         with serving(assembled(database_url, defaults=defaults)) as other:
             api = Api(other.url, ADMIN)
             held = {
@@ -225,19 +225,19 @@ class TestInvoices:
 
 class TestWatched:
     @pytest.fixture
-    def watched(self, monkeypatch: pytest.MonkeyPatch) -> list[Watched]:
+    def watched(self, monkeypatch: pytest.MonkeyPatch) -> list[LiveSettings]:
         """The copy that each server holds which starts from here on."""
-        made: list[Watched] = []
+        made: list[LiveSettings] = []
 
-        def make(*arguments: Any) -> Watched:
-            made.append(Watched(*arguments))
+        def make(*arguments: Any) -> LiveSettings:
+            made.append(LiveSettings(*arguments))
             return made[-1]
 
-        monkeypatch.setattr(app, "Watched", make)
+        monkeypatch.setattr(app, "LiveSettings", make)
         return made
 
     def test_a_change_in_one_process_is_in_force_in_another_within_5_seconds(
-        self, database_url: str, admin: Api, watched: list[Watched]
+        self, database_url: str, admin: Api, watched: list[LiveSettings]
     ) -> None:
         admin.put("/settings", {"rate_limit_anonymous": MANY + 1})
         with serving(assembled(database_url)):
@@ -248,7 +248,7 @@ class TestWatched:
             assert f'"{held.values.version}"' == answer.headers["ETag"]
 
     def test_what_is_known_holds_while_the_database_does_not_answer(
-        self, database_url: str, admin: Api, watched: list[Watched], monkeypatch: pytest.MonkeyPatch
+        self, database_url: str, admin: Api, watched: list[LiveSettings], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         admin.put("/settings", {"rate_limit_client": MANY + 1})
         with serving(assembled(database_url)):

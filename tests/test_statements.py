@@ -134,7 +134,7 @@ METHODS = {operation.id: operation.method for operation in OPERATIONS}
 
 
 class Counted:
-    """The statements of operations, one list for each call; ``many`` is one statement."""
+    """The statements of operations, one list for each call; ``execute_many`` is one statement."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[list[str]] = []

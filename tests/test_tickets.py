@@ -170,7 +170,7 @@ class TestReplies:
         thread(admin, 2)
         counted = select(func.count()).where(REPLIES.c.ticket_id == TABLE.c.id).scalar_subquery()
         wrong = select(TABLE.c.id).where(TABLE.c.reply_count != counted)
-        assert server.inside(lambda db: db.all(wrong)) == []
+        assert server.inside(lambda db: db.fetch_all(wrong)) == []
         assert admin.get("/tickets/15/replies").json()["meta"]["total"] == 1
 
 

@@ -45,7 +45,9 @@ class TestTokens:
         listed = admin.get("/clients/43/tokens", limit=100).text
         assert secret not in listed
         assert secret[:8] in listed
-        row = server.inside(lambda db: db.one(tokens.TABLE.select().where(tokens.TABLE.c.id == made["id"])))
+        row = server.inside(
+            lambda db: db.fetch_one(tokens.TABLE.select().where(tokens.TABLE.c.id == made["id"]))
+        )
         assert secret not in str(row)
 
     def test_a_revoked_one_is_dead_at_once_and_gone_from_the_list(self, admin: Api, server: Running) -> None:
@@ -397,6 +399,6 @@ class TestLastUse:
                 if not server.edge.recording:
                     break
                 time.sleep(0.005)
-            row = server.inside(lambda db: db.one(table.select().where(table.c.id == made["id"])))
+            row = server.inside(lambda db: db.fetch_one(table.select().where(table.c.id == made["id"])))
             seen.append((row.last_used_at - start).total_seconds())
         assert seen == [0, 0, 60, 60]

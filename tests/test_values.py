@@ -327,7 +327,7 @@ class TestTexts:
         """And it can be worked on: the rule is one about input."""
         id = making.ticket(admin)
         old = update(Ticket).where(Ticket.id == id).values(subject="A\x1bB\u202e", message="C\x07")
-        server.inside(lambda db: db.run(old), write=True)
+        server.inside(lambda db: db.execute(old), write=True)
         # The checked client knows the rule, and nothing of older versions.
         found = [each.http.build_request("GET", f"/tickets/{id}") for each in (client, admin)]
         statuses = [httpx_answer(request) for request in found]
@@ -335,7 +335,7 @@ class TestTexts:
         assert "A\x1bB\u202e" in (statuses[0][1]["subject"], statuses[1][1]["data"]["subject"])
         assert httpx_answer(admin.http.build_request("POST", f"/tickets/{id}/close"))[0] == 200
         server.inside(
-            lambda db: db.run(update(Ticket).where(Ticket.id == id).values(subject="A", message="C")),
+            lambda db: db.execute(update(Ticket).where(Ticket.id == id).values(subject="A", message="C")),
             write=True,
         )
 

@@ -353,7 +353,7 @@ class TestDisabling:
             assert await office.deliver() == 0
             receiver.answers = lambda _: (200, {}, b"")
             async with office.database.transaction() as db:
-                webhook = await webhooks.update_webhook(db, id, {"active": True})
+                webhook = await webhooks.update(db, id, {"active": True})
             assert webhook.disabled_reason is None and webhook.failing_since is None
             assert await office.deliver() == 1
 

@@ -357,7 +357,7 @@ class TestChanging:
 
     def test_who_makes_it_active_again_begins_anew(self, admin: Api, server: Running) -> None:
         id = making.webhook(admin)
-        server.inside(lambda db: endpoints.fails(db, id, NOW), write=True)
+        server.inside(lambda db: endpoints.mark_failing(db, id, NOW), write=True)
         server.inside(lambda db: endpoints.disable(db, id, "The receiver is gone."), write=True)
         disabled = data(admin.get(f"/webhooks/{id}"))
         assert (disabled["active"], disabled["disabled_reason"]) == (False, "The receiver is gone.")
@@ -381,7 +381,10 @@ class TestChanging:
     def test_that_it_fails_or_works_again_is_a_new_version(self, admin: Api, server: Running) -> None:
         id = making.webhook(admin)
         tags = [admin.get(f"/webhooks/{id}").headers["ETag"]]
-        for keep in (lambda db: endpoints.fails(db, id, NOW), lambda db: endpoints.works(db, id)):
+        for keep in (
+            lambda db: endpoints.mark_failing(db, id, NOW),
+            lambda db: endpoints.mark_working(db, id),
+        ):
             for _ in range(2):
                 server.inside(keep, write=True)
             tags.append(admin.get(f"/webhooks/{id}").headers["ETag"])
@@ -466,7 +469,7 @@ class TestRotating:
     def test_the_demos_gets_its_first_secret_so(self, admin: Api, server: Running) -> None:
         # As the demo data has it, whatever the other tests have done.
         first = update(endpoints.Webhook).values(secret="", old_secret=None)
-        server.inside(lambda db: db.run(first.where(endpoints.TABLE.c.id == 1)), write=True)
+        server.inside(lambda db: db.execute(first.where(endpoints.TABLE.c.id == 1)), write=True)
         rotated = data(admin.post("/webhooks/1/rotate-secret"))
         assert BOX.open(kept(server, 1).secret, "webhook:1") == rotated["secret"]
         assert rotated["old_secret_until"] is None
@@ -613,7 +616,7 @@ class TestDeliveries:
 def settle(server: Running, id: int, **values: Any) -> None:
     """Bring a delivery into a state."""
     statement = update(Delivery).values({"claim": None} | values).where(deliveries.TABLE.c.id == id)
-    server.inside(lambda db: db.run(statement), write=True)
+    server.inside(lambda db: db.execute(statement), write=True)
 
 
 class TestReadScopes:

@@ -252,10 +252,10 @@ async def _keep_health(db: Connection, result: Result, now: datetime) -> None:
     webhook, answer = result.webhook, result.answer
     if answer.error is None:
         if webhook.failing_since:
-            await webhooks.works(db, webhook.id)
+            await webhooks.mark_working(db, webhook.id)
         return
     if not webhook.failing_since:
-        await webhooks.fails(db, webhook.id, now)
+        await webhooks.mark_failing(db, webhook.id, now)
     if answer.status == 410:
         await webhooks.disable(db, webhook.id, "The receiver answered 410: it is gone.")
     elif webhook.failing_since and now - webhook.failing_since >= DISABLE_AFTER:

@@ -92,7 +92,7 @@ def pending(url: str) -> bool:
 
 async def behind(db: Reading) -> bool:
     """Whether an open database lacks migrations. Raises Unavailable."""
-    row = await db.one(VERSION)
+    row = await db.fetch_one(VERSION)
     return _lacks(row and row.version_num)
 
 

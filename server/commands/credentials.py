@@ -103,7 +103,7 @@ def list_operators(settings: Settings, options: argparse.Namespace) -> None:
     """Print all operators."""
 
     async def work(db: Connection) -> None:
-        for each in await operators.everybody(db):
+        for each in await operators.all_operators(db):
             print(f"{each.name}  since {each.created_at:%Y-%m-%d}{_failed(each, now())}")
 
     write(settings, work)

@@ -287,16 +287,16 @@ CHECK = text("PRAGMA quick_check(1)").columns(quick_check=Text)
 
 async def _engine(db: Connection, database: Database, settings: Settings) -> Findings:
     if database.dialect.name == "sqlite":
-        verdict = (await db.all(CHECK))[0].quick_check
+        verdict = (await db.fetch_all(CHECK))[0].quick_check
         if verdict == "ok":
             yield Finding("ok", "database", "SQLite, and its file is sound")
         else:
             yield Finding("fault", "database", f"its file is damaged: {verdict}", "restore the latest backup")
         return
     began = time.perf_counter()
-    off = (await db.all(NOW))[0].now.timestamp() - time.time()
+    off = (await db.fetch_all(NOW))[0].now.timestamp() - time.time()
     took = time.perf_counter() - began
-    row = (await db.all(SHOW))[0]
+    row = (await db.fetch_all(SHOW))[0]
     yield _latency("database", f"PostgreSQL {row.version.split()[0]}", took)
     yield _clock("the database", off)
     if row.fsync != "on" or row.whole != "on":
@@ -331,7 +331,7 @@ async def _content(db: Connection, settings: Settings) -> Findings:
             )
         else:
             yield Finding("ok", "data", "demo data")
-    if not await operators.everybody(db):
+    if not await operators.all_operators(db):
         yield Finding(
             "advice",
             "panel",
@@ -367,9 +367,9 @@ async def _names(db: Connection) -> Findings:
     def advise(subject: str, text: str, advice: str) -> None:
         found.append(Finding("advice", subject, text, advice))
 
-    for row in (without := await db.all(clients.WITHOUT_KEY, limit=MOST_LISTED + 1))[:MOST_LISTED]:
+    for row in (without := await db.fetch_all(clients.WITHOUT_KEY, limit=MOST_LISTED + 1))[:MOST_LISTED]:
         key = identity.email_key(row.email)
-        other = await db.one(clients.BY_KEY, email_key=key) if key else None
+        other = await db.fetch_one(clients.BY_KEY, email_key=key) if key else None
         if other is not None:
             advise(
                 "clients",
@@ -380,13 +380,13 @@ async def _names(db: Connection) -> Findings:
             advise("clients", f"client {row.id} is not found by its email", "set the email to what it is")
         else:
             advise("clients", f"the email of client {row.id} is not an address", "set the email to one")
-    for row in (twice := await db.all(domains.CLASHING, limit=MOST_LISTED + 1))[:MOST_LISTED]:
+    for row in (twice := await db.fetch_all(domains.CLASHING, limit=MOST_LISTED + 1))[:MOST_LISTED]:
         advise(
             "domains",
             f"domain {row.id} ({row.domain!a}) has the name of an earlier record that is not cancelled",
             "cancel or delete one of them",
         )
-    for row in (same := await db.all(services.CLASHING, limit=MOST_LISTED + 1))[:MOST_LISTED]:
+    for row in (same := await db.fetch_all(services.CLASHING, limit=MOST_LISTED + 1))[:MOST_LISTED]:
         advise(
             "services",
             f"service {row.id} has the domain ({row.domain!a}) of an earlier service, or the username"
@@ -396,7 +396,7 @@ async def _names(db: Connection) -> Findings:
     for subject, rows in (("clients", without), ("domains", twice), ("services", same)):
         if len(rows) > MOST_LISTED:
             advise(subject, f"there are more than {MOST_LISTED} of these", "correct those first")
-    for row in await operators.everybody(db):
+    for row in await operators.all_operators(db):
         if row.name != identity.operator_name(row.name):
             advise(
                 "operators",
@@ -417,7 +417,7 @@ async def _secrets(db: Connection, settings: Settings) -> Findings:
         yield Finding("fault", "secret key", str(error).rstrip("."))
         return
     closed = outdated = 0
-    for row in await webhooks.everyone(db):
+    for row in await webhooks.all_webhooks(db):
         for sealed in filter(None, (row.secret, row.old_secret)):
             try:
                 box.open(sealed, webhooks.context(row.id))
@@ -445,7 +445,7 @@ async def _secrets(db: Connection, settings: Settings) -> Findings:
 async def _targets(db: Connection, settings: Settings) -> Findings:
     """Whether the hosts of webhooks can be connected to from here; nothing is sent to them."""
     private = settings.webhook_private_targets == "on"
-    active = [row for row in await webhooks.everyone(db) if row.active][:MOST_TARGETS]
+    active = [row for row in await webhooks.all_webhooks(db) if row.active][:MOST_TARGETS]
     texts = await asyncio.gather(*[_reach(row.url, private=private) for row in active])
     for row, why in zip(active, texts, strict=True):
         host = URL(row.url).host

@@ -136,7 +136,7 @@ def reseal(settings: Settings, options: argparse.Namespace) -> None:
     async def work(database: Database) -> int:
         done = 0
         async with database.transaction() as db:
-            for row in await webhooks.everyone(db):
+            for row in await webhooks.all_webhooks(db):
                 # That of the demo data has none yet.
                 kept = [each for each in (row.secret, row.old_secret) if each]
                 if all(box.is_current(each) for each in kept):

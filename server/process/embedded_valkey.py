@@ -57,12 +57,12 @@ def valkey(settings: Settings) -> Iterator[str]:
             _end_left_behind(path)
         except OSError as error:
             raise StartError(f"The socket {error.filename or 'of Valkey'} is no use ({error}).") from error
-        keeper = ValkeySupervisor(
+        supervisor = ValkeySupervisor(
             [program(), *ARGUMENTS, "--unixsocket", str(path)], path, folder / "valkey.log"
         )
-        with cleanup_on_exit(keeper.stop):
-            keeper.start()
-            keeper.first.result()
+        with cleanup_on_exit(supervisor.stop):
+            supervisor.start()
+            supervisor.first.result()
             yield f"unix://{quote(str(path))}"
 
 

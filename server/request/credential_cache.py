@@ -15,7 +15,7 @@ MAX_ENTRIES = 10_000
 
 
 class CredentialCache:
-    """Identities by credential. An entry is valid for one credential generation (``Counters.epoch``)."""
+    """Identities by credential. An entry is valid for one generation (``Counters.credential_generation``)."""
 
     def __init__(self) -> None:
         # The key has the digest of the secret, as the database does.
@@ -23,17 +23,17 @@ class CredentialCache:
 
     def get(self, credential: Credential, now: datetime) -> tuple[Identity, bytes] | None:
         """Return the identity and its credential generation, or None if there is no valid entry."""
-        identity, epoch, until = self.entries.get(_key(credential)) or (Identity(), b"", -math.inf)
+        identity, generation, until = self.entries.get(_key(credential)) or (Identity(), b"", -math.inf)
         if until <= time.monotonic() or (identity.expires_at and identity.expires_at <= now):
             return None
-        return identity, epoch
+        return identity, generation
 
-    def put(self, credential: Credential, identity: Identity, epoch: bytes | None) -> None:
-        """Store an identity. ``epoch`` must be older than the query that found the identity."""
-        if identity.caller is None or epoch is None:
+    def put(self, credential: Credential, identity: Identity, generation: bytes | None) -> None:
+        """Store an identity. ``generation`` must be older than the query that found the identity."""
+        if identity.caller is None or generation is None:
             return
         key = _key(credential)
-        self.entries[key] = identity, epoch, time.monotonic() + LIFETIME_SECONDS
+        self.entries[key] = identity, generation, time.monotonic() + LIFETIME_SECONDS
         self.entries.move_to_end(key)
         if len(self.entries) > MAX_ENTRIES:
             self.entries.popitem(last=False)

@@ -14,7 +14,7 @@ from handlers.caller import Caller
 from handlers.dialects import AdminDialect, ClientDialect, Dialect
 from persistence import api_keys, tokens
 from persistence.counters import Counters
-from persistence.credentials import USE_KEPT
+from persistence.credentials import LAST_USED_RESOLUTION
 from persistence.database import Database
 from persistence.errors import Unavailable
 from server.errors import ErrorDetail, body_of, detail, invalid_request, to_problem
@@ -146,7 +146,11 @@ class Edge:
         if cached is not None:
             counted = self.keys.of(cached[0].caller, scope)
             await self._count(context, counted)
-        if cached is not None and context.rate_limit is not None and context.rate_limit.epoch == cached[1]:
+        if (
+            cached is not None
+            and context.rate_limit is not None
+            and context.rate_limit.credential_generation == cached[1]
+        ):
             identity = cached[0]
         else:
             identity = await self._look_up(context, scope, credential)
@@ -163,7 +167,8 @@ class Edge:
         self, context: RequestContext, scope: Scope, credential: security.Credential
     ) -> security.Identity:
         """Find the owner of a credential in the database. Raises Unavailable."""
-        epoch = context.rate_limit.epoch if context.rate_limit else self.counters.epoch
+        source = context.rate_limit or self.counters
+        generation = source.credential_generation
         try:
             async with self.database.reading() as db:
                 identity = await security.identify(credential, db, self.clock(), demo=self.demo)
@@ -171,7 +176,7 @@ class Edge:
             # The credential may be valid, so the request does not count as one with an invalid credential.
             await self._count(context, self.keys.of(None, scope, unknown=True))
             raise
-        self.credentials.put(credential, identity, epoch)
+        self.credentials.put(credential, identity, generation)
         return identity
 
     async def _count(self, context: RequestContext, key: RateLimitKey) -> None:
@@ -185,14 +190,14 @@ class Edge:
     ) -> None:
         """Record when a credential was used, to the minute, in a task that the caller does not wait for."""
         caller = identity.caller
-        if caller is None or (identity.last_used_at and now - identity.last_used_at < USE_KEPT):
+        if caller is None or (identity.last_used_at and now - identity.last_used_at < LAST_USED_RESOLUTION):
             return
         if (caller.kind, caller.id) not in self.recording:
             task = asyncio.get_running_loop().create_task(self._write_use(credential, caller, now))
             self.recording[caller.kind, caller.id] = task
 
     async def _write_use(self, credential: security.Credential, caller: Caller, now: datetime) -> None:
-        record = tokens.used if caller.kind == "client" else api_keys.used
+        record = tokens.record_use if caller.kind == "client" else api_keys.record_use
         try:
             async with self.database.transaction() as db:
                 await record(db, caller.id, now)

@@ -323,7 +323,7 @@ def _unlink(operation: Operation) -> None:
 
 # States that are wrong.
 
-VERBS: dict[str, tuple[type[Base], dict[str, lifecycle.Verb], str]] = {
+VERBS: dict[str, tuple[type[Base], dict[str, lifecycle.Transition], str]] = {
     "suspend_service": (Service, lifecycle.SERVICE, "suspend"),
     "unsuspend_service": (Service, lifecycle.SERVICE, "unsuspend"),
     "terminate_service": (Service, lifecycle.SERVICE, "terminate"),
@@ -338,9 +338,9 @@ def _from_any_state(operation: Operation) -> None:
     columns = table.__table__.c
 
     async def forced(handler: Work, given: Given) -> Any:
-        others = [columns.status != state for state in verbs[verb].start]
+        others = [columns.status != state for state in verbs[verb].from_states]
         forbidden = update(table).where(columns.id == given["id"], *others)
-        if await given["db"].run(forbidden.values(status=verbs[verb].start[0])):
+        if await given["db"].run(forbidden.values(status=verbs[verb].from_states[0])):
             TRACES.add()
         return await handler(**given)
 
@@ -353,10 +353,10 @@ def _keep_the_state(operation: Operation) -> None:
 
     async def undone(handler: Work, given: Given) -> Any:
         db = given["db"]
-        before = await db.one(select(columns.status).where(columns.id == given["id"]))
+        before = await db.fetch_one(select(columns.status).where(columns.id == given["id"]))
         answer = await handler(**given)
         TRACES.add()
-        await db.run(update(table).where(columns.id == given["id"]).values(status=before.status))
+        await db.execute(update(table).where(columns.id == given["id"]).values(status=before.status))
         return answer
 
     around(operation, undone)

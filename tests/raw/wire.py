@@ -265,7 +265,7 @@ def counts(server: Running) -> dict[str, int]:
     """How many rows each table has."""
 
     async def work(db: Connection) -> Any:
-        return await db.one(COUNTS)
+        return await db.fetch_one(COUNTS)
 
     return dict(server.inside(work)._asdict())
 

@@ -75,7 +75,7 @@ async def read(database_url: str) -> State:
 
             async def all(table: Any, *names: str) -> list[Any]:
                 columns = table.__table__.c
-                return await db.all(select(*[columns[name] for name in names]).order_by(columns.id))
+                return await db.fetch_all(select(*[columns[name] for name in names]).order_by(columns.id))
 
             lines: dict[int, list[tuple[str, Decimal]]] = {}
             for line in await all(invoices.InvoiceLine, "invoice_id", "description", "amount"):

@@ -18,7 +18,7 @@ from persistence.activity import Activity
 from persistence.announcements import Announcement
 from persistence.api_keys import ApiKey
 from persistence.clients import Client
-from persistence.database import Base, Connection, Database, Instant
+from persistence.database import Base, Connection, Database, UtcDateTime
 from persistence.deliveries import Attempt, Delivery
 from persistence.departments import Department
 from persistence.domains import Domain
@@ -115,7 +115,7 @@ def _largest(column: Any) -> Any:
     if isinstance(column.type, String) and not isinstance(column.type, Text):
         return filled(DEAR, column.type.length or 0)
     for kind, value in (
-        (Instant, NOW),
+        (UtcDateTime, NOW),
         (Date, demo.FAR),
         (Numeric, Decimal("99999999.99")),
         (Boolean, True),
@@ -261,11 +261,13 @@ async def _insert(
     for statement, given in inserts:
         # A statement has some seconds only.
         for begin in range(0, len(given), BATCH):
-            await db.many(statement, given[begin : begin + BATCH])
+            await db.execute_many(statement, given[begin : begin + BATCH])
     for table, given in tables.items():
         if postgresql and "id" in given[0]:
             name = table.__tablename__
-            await db.all(text(f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), max(id)) FROM {name}"))
+            await db.fetch_all(
+                text(f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), max(id)) FROM {name}")
+            )
 
 
 # --- Values ------------------------------------------------------------------------------------------

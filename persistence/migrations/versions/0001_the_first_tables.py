@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from persistence.database import Instant, Key, Money
+from persistence.database import BigIntId, Money, UtcDateTime
 
 revision = "0001"
 down_revision = None
@@ -14,19 +14,19 @@ depends_on = None
 def upgrade() -> None:
     op.create_table(
         "api_keys",
-        sa.Column("id", Key, nullable=False),
+        sa.Column("id", BigIntId, nullable=False),
         sa.Column("name", sa.String(length=100), nullable=False),
         sa.Column("scopes", sa.String(length=1000), nullable=False),
         sa.Column("digest", sa.String(length=64), nullable=False),
-        sa.Column("created_at", Instant(), nullable=False),
-        sa.Column("expires_at", Instant(), nullable=True),
-        sa.Column("revoked_at", Instant(), nullable=True),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
+        sa.Column("expires_at", UtcDateTime(), nullable=True),
+        sa.Column("revoked_at", UtcDateTime(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
         sa.UniqueConstraint("digest", name=op.f("uq_api_keys_digest")),
     )
     op.create_table(
         "clients",
-        sa.Column("id", Key, nullable=False),
+        sa.Column("id", BigIntId, nullable=False),
         sa.Column("first_name", sa.String(length=100), nullable=False),
         sa.Column("last_name", sa.String(length=100), nullable=False),
         sa.Column("email", sa.String(length=254), nullable=False),
@@ -39,20 +39,20 @@ def upgrade() -> None:
         sa.Column("postcode", sa.String(length=20), nullable=False),
         sa.Column("country", sa.String(length=2), nullable=False),
         sa.Column("status", sa.String(length=20), nullable=False),
-        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_clients")),
         sa.UniqueConstraint("email_key", name=op.f("uq_clients_email_key")),
     )
     op.create_table(
         "departments",
-        sa.Column("id", Key, nullable=False),
+        sa.Column("id", BigIntId, nullable=False),
         sa.Column("name", sa.String(length=100), nullable=False),
         sa.Column("status", sa.String(length=20), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_departments")),
     )
     op.create_table(
         "products",
-        sa.Column("id", Key, nullable=False),
+        sa.Column("id", BigIntId, nullable=False),
         sa.Column("name", sa.String(length=200), nullable=False),
         sa.Column("description", sa.Text(), nullable=False),
         sa.Column("kind", sa.String(length=50), nullable=False),
@@ -65,7 +65,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "servers",
-        sa.Column("id", Key, nullable=False),
+        sa.Column("id", BigIntId, nullable=False),
         sa.Column("name", sa.String(length=100), nullable=False),
         sa.Column("hostname", sa.String(length=253), nullable=False),
         sa.Column("ip_address", sa.String(length=45), nullable=False),
@@ -77,14 +77,14 @@ def upgrade() -> None:
     )
     op.create_table(
         "invoices",
-        sa.Column("id", Key, nullable=False),
-        sa.Column("client_id", Key, nullable=False),
+        sa.Column("id", BigIntId, nullable=False),
+        sa.Column("client_id", BigIntId, nullable=False),
         sa.Column("status", sa.String(length=20), nullable=False),
         sa.Column("total", Money(), nullable=False),
         sa.Column("currency", sa.String(length=3), nullable=False),
         sa.Column("due_date", sa.Date(), nullable=False),
-        sa.Column("paid_at", Instant(), nullable=True),
-        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("paid_at", UtcDateTime(), nullable=True),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.ForeignKeyConstraint(["client_id"], ["clients.id"], name=op.f("fk_invoices_client_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_invoices")),
     )
@@ -94,17 +94,17 @@ def upgrade() -> None:
 
     op.create_table(
         "services",
-        sa.Column("id", Key, nullable=False),
-        sa.Column("client_id", Key, nullable=False),
-        sa.Column("product_id", Key, nullable=False),
-        sa.Column("server_id", Key, nullable=True),
+        sa.Column("id", BigIntId, nullable=False),
+        sa.Column("client_id", BigIntId, nullable=False),
+        sa.Column("product_id", BigIntId, nullable=False),
+        sa.Column("server_id", BigIntId, nullable=True),
         sa.Column("domain", sa.String(length=253), nullable=False),
         sa.Column("username", sa.String(length=64), nullable=False),
         sa.Column("status", sa.String(length=20), nullable=False),
         sa.Column("billing_cycle", sa.String(length=20), nullable=False),
         sa.Column("next_due_date", sa.Date(), nullable=False),
         sa.Column("suspend_reason", sa.String(length=500), nullable=False),
-        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.ForeignKeyConstraint(["client_id"], ["clients.id"], name=op.f("fk_services_client_id")),
         sa.ForeignKeyConstraint(["product_id"], ["products.id"], name=op.f("fk_services_product_id")),
         sa.ForeignKeyConstraint(["server_id"], ["servers.id"], name=op.f("fk_services_server_id")),
@@ -117,16 +117,16 @@ def upgrade() -> None:
 
     op.create_table(
         "tickets",
-        sa.Column("id", Key, nullable=False),
+        sa.Column("id", BigIntId, nullable=False),
         sa.Column("ticket_number", sa.String(length=12), nullable=False),
-        sa.Column("client_id", Key, nullable=False),
-        sa.Column("department_id", Key, nullable=False),
+        sa.Column("client_id", BigIntId, nullable=False),
+        sa.Column("department_id", BigIntId, nullable=False),
         sa.Column("subject", sa.String(length=255), nullable=False),
         sa.Column("message", sa.Text(), nullable=False),
         sa.Column("status", sa.String(length=20), nullable=False),
         sa.Column("priority", sa.String(length=10), nullable=False),
-        sa.Column("created_at", Instant(), nullable=False),
-        sa.Column("updated_at", Instant(), nullable=False),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
+        sa.Column("updated_at", UtcDateTime(), nullable=False),
         sa.ForeignKeyConstraint(["client_id"], ["clients.id"], name=op.f("fk_tickets_client_id")),
         sa.ForeignKeyConstraint(["department_id"], ["departments.id"], name=op.f("fk_tickets_department_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_tickets")),
@@ -139,12 +139,12 @@ def upgrade() -> None:
 
     op.create_table(
         "tokens",
-        sa.Column("id", Key, nullable=False),
-        sa.Column("client_id", Key, nullable=False),
+        sa.Column("id", BigIntId, nullable=False),
+        sa.Column("client_id", BigIntId, nullable=False),
         sa.Column("digest", sa.String(length=64), nullable=False),
-        sa.Column("created_at", Instant(), nullable=False),
-        sa.Column("expires_at", Instant(), nullable=True),
-        sa.Column("revoked_at", Instant(), nullable=True),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
+        sa.Column("expires_at", UtcDateTime(), nullable=True),
+        sa.Column("revoked_at", UtcDateTime(), nullable=True),
         sa.ForeignKeyConstraint(["client_id"], ["clients.id"], name=op.f("fk_tokens_client_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_tokens")),
         sa.UniqueConstraint("digest", name=op.f("uq_tokens_digest")),
@@ -154,8 +154,8 @@ def upgrade() -> None:
 
     op.create_table(
         "invoice_lines",
-        sa.Column("id", Key, nullable=False),
-        sa.Column("invoice_id", Key, nullable=False),
+        sa.Column("id", BigIntId, nullable=False),
+        sa.Column("invoice_id", BigIntId, nullable=False),
         sa.Column("description", sa.String(length=500), nullable=False),
         sa.Column("amount", Money(), nullable=False),
         sa.ForeignKeyConstraint(["invoice_id"], ["invoices.id"], name=op.f("fk_invoice_lines_invoice_id")),
@@ -166,22 +166,22 @@ def upgrade() -> None:
 
     op.create_table(
         "payments",
-        sa.Column("id", Key, nullable=False),
-        sa.Column("invoice_id", Key, nullable=False),
+        sa.Column("id", BigIntId, nullable=False),
+        sa.Column("invoice_id", BigIntId, nullable=False),
         sa.Column("amount", Money(), nullable=False),
         sa.Column("currency", sa.String(length=3), nullable=False),
-        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.ForeignKeyConstraint(["invoice_id"], ["invoices.id"], name=op.f("fk_payments_invoice_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_payments")),
         sa.UniqueConstraint("invoice_id", name=op.f("uq_payments_invoice_id")),
     )
     op.create_table(
         "ticket_replies",
-        sa.Column("id", Key, nullable=False),
-        sa.Column("ticket_id", Key, nullable=False),
+        sa.Column("id", BigIntId, nullable=False),
+        sa.Column("ticket_id", BigIntId, nullable=False),
         sa.Column("author", sa.String(length=10), nullable=False),
         sa.Column("message", sa.Text(), nullable=False),
-        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.ForeignKeyConstraint(["ticket_id"], ["tickets.id"], name=op.f("fk_ticket_replies_ticket_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_ticket_replies")),
     )

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from persistence.database import Instant, Key
+from persistence.database import BigIntId, UtcDateTime
 
 revision = "0002"
 down_revision = "0001"
@@ -15,36 +15,36 @@ def upgrade() -> None:
     with op.batch_alter_table("clients") as batch:
         batch.alter_column("email_key", type_=sa.String(length=1000))
         batch.add_column(sa.Column("password_hash", sa.String(length=200), nullable=False, server_default=""))
-        batch.add_column(sa.Column("deleted_at", Instant(), nullable=True))
+        batch.add_column(sa.Column("deleted_at", UtcDateTime(), nullable=True))
     with op.batch_alter_table("clients") as batch:
         batch.alter_column("password_hash", server_default=None)
     op.create_table(
         "domains",
-        sa.Column("id", Key, nullable=False),
-        sa.Column("client_id", Key, nullable=False),
+        sa.Column("id", BigIntId, nullable=False),
+        sa.Column("client_id", BigIntId, nullable=False),
         sa.Column("domain", sa.String(length=253), nullable=False),
         sa.Column("status", sa.String(length=20), nullable=False),
-        sa.Column("registered_at", Instant(), nullable=False),
-        sa.Column("expires_at", Instant(), nullable=False),
+        sa.Column("registered_at", UtcDateTime(), nullable=False),
+        sa.Column("expires_at", UtcDateTime(), nullable=False),
         sa.ForeignKeyConstraint(["client_id"], ["clients.id"], name=op.f("fk_domains_client_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_domains")),
     )
     op.create_index("ix_domains_client_id_id", "domains", ["client_id", "id"])
     op.create_table(
         "articles",
-        sa.Column("id", Key, nullable=False),
+        sa.Column("id", BigIntId, nullable=False),
         sa.Column("title", sa.String(length=255), nullable=False),
-        sa.Column("category", Key, nullable=False),
+        sa.Column("category", BigIntId, nullable=False),
         sa.Column("content", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_articles")),
     )
     op.create_index("ix_articles_category_id", "articles", ["category", "id"])
     op.create_table(
         "announcements",
-        sa.Column("id", Key, nullable=False),
+        sa.Column("id", BigIntId, nullable=False),
         sa.Column("title", sa.String(length=255), nullable=False),
         sa.Column("content", sa.Text(), nullable=False),
-        sa.Column("published_at", Instant(), nullable=True),
+        sa.Column("published_at", UtcDateTime(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_announcements")),
     )
     op.create_index(op.f("ix_announcements_published_at"), "announcements", ["published_at"])

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from persistence.database import Instant
+from persistence.database import UtcDateTime
 
 revision = "0003"
 down_revision = "0002"
@@ -17,7 +17,7 @@ def upgrade() -> None:
     for table in TABLES:
         with op.batch_alter_table(table) as batch:
             batch.add_column(sa.Column("beginning", sa.String(length=8), nullable=False, server_default=""))
-            batch.add_column(sa.Column("last_used_at", Instant(), nullable=True))
+            batch.add_column(sa.Column("last_used_at", UtcDateTime(), nullable=True))
         with op.batch_alter_table(table) as batch:
             batch.alter_column("beginning", server_default=None)
 

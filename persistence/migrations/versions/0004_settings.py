@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from persistence.database import Key
+from persistence.database import BigIntId
 
 revision = "0004"
 down_revision = "0003"
@@ -14,7 +14,7 @@ depends_on = None
 def upgrade() -> None:
     settings = op.create_table(
         "settings",
-        sa.Column("id", Key, autoincrement=False, nullable=False),
+        sa.Column("id", BigIntId, autoincrement=False, nullable=False),
         sa.Column("rate_limit_client", sa.Integer(), nullable=True),
         sa.Column("rate_limit_admin", sa.Integer(), nullable=True),
         sa.Column("rate_limit_anonymous", sa.Integer(), nullable=True),

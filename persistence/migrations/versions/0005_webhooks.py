@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from persistence.database import Instant, Key
+from persistence.database import BigIntId, UtcDateTime
 
 revision = "0005"
 down_revision = "0004"
@@ -14,16 +14,16 @@ depends_on = None
 def upgrade() -> None:
     op.create_table(
         "webhooks",
-        sa.Column("id", Key, nullable=False),
+        sa.Column("id", BigIntId, nullable=False),
         sa.Column("url", sa.String(length=2048), nullable=False),
         sa.Column("events", sa.String(length=500), nullable=False),
         sa.Column("active", sa.Boolean(), nullable=False),
         sa.Column("disabled_reason", sa.String(length=200), nullable=True),
-        sa.Column("failing_since", Instant(), nullable=True),
+        sa.Column("failing_since", UtcDateTime(), nullable=True),
         sa.Column("secret", sa.Text(), nullable=False),
         sa.Column("old_secret", sa.Text(), nullable=True),
-        sa.Column("old_secret_until", Instant(), nullable=True),
-        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("old_secret_until", UtcDateTime(), nullable=True),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_webhooks")),
         sa.UniqueConstraint("url", name=op.f("uq_webhooks_url")),
@@ -32,11 +32,11 @@ def upgrade() -> None:
     )
     op.create_table(
         "events",
-        sa.Column("id", Key, nullable=False),
+        sa.Column("id", BigIntId, nullable=False),
         sa.Column("uid", sa.String(length=30), nullable=False),
         sa.Column("event", sa.String(length=40), nullable=False),
         sa.Column("base", sa.Text(), nullable=False),
-        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_events")),
         sa.UniqueConstraint("uid", name=op.f("uq_events_uid")),
         # An id is never given twice, or a reader with a cursor would miss one after a purge.
@@ -46,17 +46,17 @@ def upgrade() -> None:
     op.create_index("ix_events_created_at", "events", ["created_at"])
     op.create_table(
         "deliveries",
-        sa.Column("id", Key, nullable=False),
-        sa.Column("webhook_id", Key, nullable=False),
-        sa.Column("event_id", Key, nullable=True),
+        sa.Column("id", BigIntId, nullable=False),
+        sa.Column("webhook_id", BigIntId, nullable=False),
+        sa.Column("event_id", BigIntId, nullable=True),
         sa.Column("uid", sa.String(length=30), nullable=False),
         sa.Column("event", sa.String(length=40), nullable=False),
         sa.Column("test_base", sa.Text(), nullable=True),
         sa.Column("status", sa.String(length=10), nullable=False),
         sa.Column("tried", sa.Integer(), nullable=False),
-        sa.Column("due_at", Instant(), nullable=False),
+        sa.Column("due_at", UtcDateTime(), nullable=False),
         sa.Column("claim", sa.String(length=32), nullable=True),
-        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.ForeignKeyConstraint(
             ["webhook_id"],
             ["webhooks.id"],
@@ -86,9 +86,9 @@ def upgrade() -> None:
     )
     op.create_table(
         "attempts",
-        sa.Column("id", Key, nullable=False),
-        sa.Column("delivery_id", Key, nullable=False),
-        sa.Column("attempted_at", Instant(), nullable=False),
+        sa.Column("id", BigIntId, nullable=False),
+        sa.Column("delivery_id", BigIntId, nullable=False),
+        sa.Column("attempted_at", UtcDateTime(), nullable=False),
         sa.Column("status", sa.Integer(), nullable=True),
         sa.Column("ms", sa.Integer(), nullable=False),
         sa.Column("answer", sa.Text(), nullable=False),

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from persistence.database import Key
+from persistence.database import BigIntId
 from persistence.migrations.tallies import NEVER, drop, keep
 
 revision = "0007"
@@ -47,7 +47,7 @@ PARTIAL = [
 def upgrade() -> None:
     op.create_table(
         "tallies",
-        sa.Column("id", Key, nullable=False),
+        sa.Column("id", BigIntId, nullable=False),
         sa.Column("tally", sa.String(length=20), nullable=False),
         sa.Column("number", sa.BigInteger(), nullable=False),
         sa.Column("word", sa.String(length=40), nullable=False),

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from persistence.database import Instant, Key
+from persistence.database import BigIntId, UtcDateTime
 from persistence.migrations.tallies import NEVER, Parts, drop, keep
 
 revision = "0008"
@@ -28,33 +28,33 @@ def upgrade() -> None:
     op.create_index("ix_domains_status_id", "domains", ["status", "id"])
     op.create_table(
         "activity",
-        sa.Column("id", Key, nullable=False),
+        sa.Column("id", BigIntId, nullable=False),
         sa.Column("actor", sa.String(length=10), nullable=False),
-        sa.Column("actor_id", Key, nullable=False),
+        sa.Column("actor_id", BigIntId, nullable=False),
         sa.Column("operation", sa.String(length=40), nullable=False),
         sa.Column("resource", sa.String(length=200), nullable=False),
         sa.Column("request_id", sa.String(length=64), nullable=False),
-        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_activity")),
     )
     for column in ("actor", "operation", "resource"):
         op.create_index(f"ix_activity_{column}_id", "activity", [column, "id"])
     op.create_table(
         "operators",
-        sa.Column("id", Key, nullable=False),
+        sa.Column("id", BigIntId, nullable=False),
         sa.Column("name", sa.String(length=100), nullable=False),
         sa.Column("password_hash", sa.String(length=200), nullable=False),
         sa.Column("tries", sa.Integer(), nullable=False),
-        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_operators")),
         sa.UniqueConstraint("name", name=op.f("uq_operators_name")),
     )
     op.create_table(
         "sessions",
         sa.Column("digest", sa.String(length=64), nullable=False),
-        sa.Column("operator_id", Key, nullable=False),
-        sa.Column("created_at", Instant(), nullable=False),
-        sa.Column("used_at", Instant(), nullable=False),
+        sa.Column("operator_id", BigIntId, nullable=False),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
+        sa.Column("used_at", UtcDateTime(), nullable=False),
         sa.ForeignKeyConstraint(["operator_id"], ["operators.id"], name=op.f("fk_sessions_operator_id")),
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_sessions")),
     )

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from persistence.database import Instant
+from persistence.database import UtcDateTime
 
 revision = "0011"
 down_revision = "0010"
@@ -17,8 +17,8 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=100), nullable=False),
         sa.Column("source", sa.String(length=64), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
-        sa.Column("next_at", Instant(), nullable=False),
-        sa.Column("updated_at", Instant(), nullable=False),
+        sa.Column("next_at", UtcDateTime(), nullable=False),
+        sa.Column("updated_at", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("name", "source", name=op.f("pk_sign_in_attempts")),
     )
     op.create_index("ix_sign_in_attempts_updated_at", "sign_in_attempts", ["updated_at"])
