@@ -240,7 +240,10 @@ class RedisPipeline:
             await _abort(connection)
 
     async def call(self, key: str, limit: int, window: int) -> tuple[int, int, int]:
-        """What the script answers, less the time; ``credential_generation`` is then as of now. Raises RedisTimeout, RedisError."""
+        """Return what the script answers, without its time, and refresh ``credential_generation``.
+
+        Raises RedisTimeout, RedisError.
+        """
         until = self._time() + STALE
         try:
             reply = await self._send("EVALSHA", SHA, 1, key, limit, window, until, epoch=True)
@@ -273,7 +276,10 @@ class RedisPipeline:
         await self._send("SET", EPOCH, secrets.token_hex(16), "EX", EPOCH_SECONDS)
 
     async def _send(self, *command: str | int, epoch: bool = False) -> Any:
-        """The reply to a command; the ``credential_generation`` is asked for before it, once for all of the same packet."""
+        """Return the reply to a command.
+
+        With ``epoch`` the packet first asks for the credential generation, once for all of its commands.
+        """
         async with self.room:
             connection = self.connection
             if connection is None:

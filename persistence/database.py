@@ -2,8 +2,8 @@
 
 Tables are declarative classes, for the migrations. The work is done by SQLAlchemy Core statements,
 constants of their modules, which are compiled once for each database and handed to the driver
-itself (``engines.py``). A connection has four methods: ``fetch_all``, ``fetch_one``, ``execute``, ``execute_many``. Rows are
-named tuples.
+itself (``engines``). A connection has four methods: ``fetch_all``, ``fetch_one``, ``execute`` and
+``execute_many``. Rows are named tuples.
 """
 
 from abc import ABC, abstractmethod
@@ -165,6 +165,8 @@ class CompiledStatement:
 class Connection(ABC):
     """What a handler and a function of persistence see of the database."""
 
+    database: "Database"
+
     unchanged = False
     """Whether the row that the transaction was to change was found as it should become."""
 
@@ -180,9 +182,9 @@ class Connection(ABC):
     async def execute_many(self, statement: ClauseElement, rows: Sequence[Mapping[str, Any]]) -> None:
         """Run once for each of ``rows``. Raises Unavailable."""
 
-    @abstractmethod
     def parameters(self, statement: ClauseElement) -> Collection[str]:
-        """The names of a statement's parameters."""
+        """Return the names of a statement's parameters."""
+        return self.database.compile(statement).defaults.keys()
 
     async def defer(self, statement: Insert, **params: Any) -> None:
         """Run an insert before anything is read, and before the transaction ends, at the latest; nobody

@@ -129,8 +129,8 @@ Direction = Literal["near", "far", "after"]
 class Listing:
     """A list in order of id, mostly descending, with optional filters; each set of them is one statement.
 
-    ``selective_filter`` are filters that leave few rows, the narrowest first; the others then only sift those. ``slow``
-    are filters that search for words. Where one of ``ranges`` is given, the first and the last day, the rows
+    ``selective_filter`` are filters that leave few rows, the most selective first. ``slow`` are filters that
+    search for words. Where one of ``ranges`` is given, the first and the last day, the rows
     are in the order of the day ``dated`` and then of the id, so that no other rows are read.
 
     Totals come from the first of ``tallied`` that has all filters that are given; where none has, the rows

@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from handlers.dialects import ClientDialect
 from openapi import contract
 from persistence.database import Database
-from persistence.engines import SQLite
+from persistence.engines.sqlite import SQLite
 from persistence.settings import NO_LIMITS
 from server.app import handler_finder
 from server.errors import Problem

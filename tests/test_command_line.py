@@ -21,7 +21,8 @@ import pytest
 
 from openapi import contract
 from persistence import migrations
-from persistence.engines import connect, keep_private
+from persistence.engines import connect
+from persistence.engines.sqlite import keep_private
 from server.__main__ import _parser
 from server.settings import SettingError, read_settings
 from tests.conftest import new_database

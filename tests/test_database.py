@@ -23,7 +23,12 @@ from sqlalchemy.sql.elements import ClauseElement
 from persistence import demo, migrations
 from persistence.database import Base, CompiledStatement, Connection, Database, current_caller
 from persistence.departments import TABLE, Department
-from persistence.engines import MAX_SEARCHES, THREADS_ASIDE, FairQueue, PostgreSQL, SQLite, connect
+from persistence.engines import connect
+from persistence.engines.common import FairQueue
+from persistence.engines.group_commit import GroupCommit
+from persistence.engines.limits import MAX_SEARCHES, THREADS_ASIDE
+from persistence.engines.postgresql import PostgreSQL
+from persistence.engines.sqlite import SQLite
 from persistence.errors import Busy, Conflict, StartError, Unavailable
 from persistence.invoices import Invoice, InvoiceLine, Payment
 from tests.conftest import new_database
@@ -153,7 +158,7 @@ class TestWaiting:
     def test_a_writer_becomes_unavailable_and_reading_goes_on(
         self, run: Run, url: str, backend: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("persistence.engines.LOCK_SECONDS", 1)
+        monkeypatch.setattr("persistence.engines.limits.LOCK_SECONDS", 1)
 
         async def work(database: Database) -> list[str]:
             async with database.transaction() as db:
@@ -199,7 +204,7 @@ class TestQueueing:
     def test_who_queues_behind_a_waiting_writer_does_not_wait_anew(
         self, file: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("persistence.engines.LOCK_SECONDS", 0.5)
+        monkeypatch.setattr("persistence.engines.limits.LOCK_SECONDS", 0.5)
 
         async def work() -> float:
             database, other = connect(file), connect(file)
@@ -283,7 +288,7 @@ class TestTogether:
             raise Conflict("There is one already.")
 
     def test_who_queues_is_committed_once(self, database: SQLite, monkeypatch: pytest.MonkeyPatch) -> None:
-        commits = counting(database, monkeypatch)
+        commits = counting(monkeypatch)
         found, there = self.outcomes(database, *[self.adding(f"D{nth}") for nth in range(20)])
         assert found == [None] * 20
         assert there == [f"D{nth}" for nth in range(20)]
@@ -294,7 +299,7 @@ class TestTogether:
             await database.open()
             writing = asyncio.create_task(add(database, "D"))
             async with asyncio.timeout(10):
-                while not database.awaiting_commit:
+                while not database.commits.awaiting_commit:
                     await asyncio.sleep(0)
             await database.close()
             await writing
@@ -308,8 +313,8 @@ class TestTogether:
     def test_the_first_does_not_wait_for_ever(
         self, database: SQLite, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("persistence.engines.MAX_GROUP", 4)
-        commits = counting(database, monkeypatch)
+        monkeypatch.setattr("persistence.engines.limits.MAX_GROUP", 4)
+        commits = counting(monkeypatch)
         found, there = self.outcomes(database, *[self.adding(f"D{nth}") for nth in range(10)])
         assert (found, len(there)) == ([None] * 10, 10)
         assert commits.count == 3 + len(("First", "After"))
@@ -332,7 +337,7 @@ class TestTogether:
         self, database: SQLite, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Not even who was refused because of it."""
-        commits = counting(database, monkeypatch, fail=2)
+        commits = counting(monkeypatch, fail=2)
         found, there = self.outcomes(database, self.adding("A"), self.refuse_any, self.adding("B"))
         assert [type(each) for each in found] == [Unavailable] * 3
         assert there == []
@@ -380,11 +385,11 @@ class TestTogether:
                 tasks = [asyncio.create_task(hold(release))]
                 tasks += [asyncio.create_task(add(database, f"D{nth}")) for nth in range(1, 6)]
                 async with asyncio.timeout(10):
-                    while len(database.write_queue) < 5:
+                    while len(database.commits.write_queue) < 5:
                         await asyncio.sleep(0)
                 release.set()
                 # The turn has come to the next, and it has not run yet.
-                coming = database.write_queue[0]
+                coming = database.commits.write_queue[0]
                 while not coming.done():
                     await asyncio.sleep(0)
                 for task in tasks[1:]:
@@ -487,7 +492,7 @@ class TestHandedOn:
     def test_nobody_waits_for_ever(
         self, postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("persistence.engines.LOCK_SECONDS", 0.3)
+        monkeypatch.setattr("persistence.engines.limits.LOCK_SECONDS", 0.3)
 
         async def work(database: PostgreSQL) -> list[Any]:
             release = asyncio.Event()
@@ -526,8 +531,8 @@ class TestSearches:
     def test_others_are_answered_while_one_caller_has_twenty_that_do_not_end(
         self, run: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("persistence.engines.SEARCH_SECONDS", 60)
-        monkeypatch.setattr("persistence.engines.LOCK_SECONDS", 60)
+        monkeypatch.setattr("persistence.engines.limits.SEARCH_SECONDS", 60)
+        monkeypatch.setattr("persistence.engines.limits.LOCK_SECONDS", 60)
 
         async def work(database: Database) -> None:
             await add(database, "Sales")
@@ -548,7 +553,7 @@ class TestSearches:
     def test_lists_are_read_while_callers_search_in_all_places(
         self, run: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("persistence.engines.SEARCH_SECONDS", 60)
+        monkeypatch.setattr("persistence.engines.limits.SEARCH_SECONDS", 60)
 
         async def work(database: Database) -> None:
             await add(database, "Sales")
@@ -567,7 +572,7 @@ class TestSearches:
     def test_one_takes_no_connection_of_the_readers(
         self, postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("persistence.engines.SEARCH_SECONDS", 60)
+        monkeypatch.setattr("persistence.engines.limits.SEARCH_SECONDS", 60)
         url = new_database("postgresql", tmp_path, postgres)
         migrations.upgrade(url)
         running = text("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'WITH RECURSIVE%'")
@@ -591,7 +596,7 @@ class TestSearches:
     def test_one_that_takes_too_long_is_unavailable_and_spoils_no_connection(
         self, run: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("persistence.engines.SEARCH_SECONDS", 0.05)
+        monkeypatch.setattr("persistence.engines.limits.SEARCH_SECONDS", 0.05)
 
         async def work(database: Database) -> None:
             for _ in range(2 * MAX_SEARCHES):
@@ -606,7 +611,7 @@ class TestSearches:
     def test_one_whose_thread_begins_late_is_interrupted_all_the_same(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("persistence.engines.SEARCH_SECONDS", 0.01)
+        monkeypatch.setattr("persistence.engines.limits.SEARCH_SECONDS", 0.01)
         url = new_database("sqlite", tmp_path, None)
 
         async def work() -> None:
@@ -715,7 +720,7 @@ class TestFairQueue:
         asyncio.run(work())
 
     def test_nobody_waits_for_ever(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("persistence.engines.LOCK_SECONDS", 0.05)
+        monkeypatch.setattr("persistence.engines.limits.LOCK_SECONDS", 0.05)
 
         async def work() -> None:
             queue = FairQueue(1)
@@ -755,19 +760,19 @@ class Commits:
     count: int = 0
 
 
-def counting(database: SQLite, monkeypatch: pytest.MonkeyPatch, fail: int = 0) -> Commits:
+def counting(monkeypatch: pytest.MonkeyPatch, fail: int = 0) -> Commits:
     """Counts what is committed; the ``fail``th time the disk is full."""
-    commits, commit = Commits(), database.commit
+    commits, commit = Commits(), GroupCommit.commit
 
-    def counted() -> None:
+    def counted(group: GroupCommit) -> None:
         commits.count += 1
         if commits.count == fail:
             error = sqlite3.OperationalError("database or disk is full")
             error.sqlite_errorcode = sqlite3.SQLITE_FULL
             raise error
-        commit()
+        commit(group)
 
-    monkeypatch.setattr(database, "commit", counted)
+    monkeypatch.setattr(GroupCommit, "commit", counted)
     return commits
 
 

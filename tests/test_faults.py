@@ -58,7 +58,7 @@ class TestPostgreSQL:
     def test_a_process_that_does_not_go_on_loses_its_locks(
         self, postgres: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("persistence.engines.IDLE_SECONDS", 0.2)
+        monkeypatch.setattr("persistence.engines.limits.IDLE_SECONDS", 0.2)
         url = new_database("postgresql", tmp_path, postgres)
         migrations.upgrade(url)
 

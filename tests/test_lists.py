@@ -45,7 +45,8 @@ from persistence import (
     webhooks,
 )
 from persistence.database import CompiledStatement, Connection, Database, Money
-from persistence.engines import SQLite, connect
+from persistence.engines import connect
+from persistence.engines.sqlite import SQLite
 from persistence.errors import Refusal, Unavailable
 from persistence.listing import Listing
 from tests.conftest import new_database
@@ -678,7 +679,7 @@ SHORT_TEXTS = {
     "idempotency.GET_TEXTS",
     "products.GET",
     "tickets.GET",
-    "webhooks.EVERYONE",
+    "webhooks.ALL",
     "webhooks.GET",
     "deliveries.CLAIMED",
 }
@@ -776,7 +777,7 @@ class TestAside:
         assert len(self.answered_meanwhile(file, work).rows) == 300
 
     def test_a_search(self, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("persistence.engines.SEARCH_SECONDS", 30)
+        monkeypatch.setattr("persistence.engines.limits.SEARCH_SECONDS", 30)
 
         async def work(database: Database) -> Any:
             async with database.reading() as db:

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 from handlers.dialects import calendar_day, instant
 from openapi import contract
 from persistence import demo, migrations
-from persistence.engines import SQLite
+from persistence.engines.sqlite import SQLite
 from server import app
 from server.validation.json_reader import InvalidJson, parse_json
 from tests.contract_client import DOCUMENT, find

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from openapi import contract
-from persistence import engines
+from persistence.engines.postgresql import PostgreSQLConnection
+from persistence.engines.sqlite import SQLiteConnection
 from server.request.pipeline import Pipeline
 from tests import making
 from tests.contract_client import OPERATIONS, Api
@@ -139,9 +140,9 @@ class Counted:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[list[str]] = []
         self.now: ContextVar[list[str] | None] = ContextVar("statements", default=None)
-        kinds: list[Any] = [engines.SQLiteConnection, engines.PostgreSQLConnection]
+        kinds: list[Any] = [SQLiteConnection, PostgreSQLConnection]
         for kind in kinds:
-            for name in ("all", "run", "many"):
+            for name in ("fetch_all", "execute", "execute_many"):
                 monkeypatch.setattr(kind, name, self._counting(getattr(kind, name)))
         monkeypatch.setattr(Pipeline, "run", self._beginning(Pipeline.run))
 
@@ -149,7 +150,7 @@ class Counted:
         async def wrapped(connection: Any, statement: Any, *arguments: Any, **params: Any) -> Any:
             ran = self.now.get()
             if ran is not None:
-                ran.append(connection.database.prepare(statement).sql)
+                ran.append(connection.database.compile(statement).sql)
             return await method(connection, statement, *arguments, **params)
 
         return wrapped

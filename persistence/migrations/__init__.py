@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from persistence.database import Connection as Reading
-from persistence.engines import keep_private
+from persistence.engines.sqlite import keep_private
 from persistence.errors import StartError
 
 if TYPE_CHECKING:

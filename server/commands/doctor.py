@@ -31,7 +31,8 @@ from persistence import (
     webhooks,
 )
 from persistence.database import Connection, Database
-from persistence.engines import MAX_SEARCHES, connect
+from persistence.engines import connect
+from persistence.engines.limits import MAX_SEARCHES
 from persistence.errors import StartError, Unavailable
 from persistence.sealing import Box, Unsealable
 from server.process import embedded_valkey
