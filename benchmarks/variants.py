@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.processes import PYTHON, ROOT, Server, serving
 from benchmarks.store import Backend, Store
 from openapi import contract
-from persistence.counters import SCRIPT
+from persistence.redis_pipeline import SCRIPT
 from tests.postgres import free_port
 
 OURS = "CloudArc"

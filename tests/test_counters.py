@@ -17,7 +17,8 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from persistence.counters import DEADLINE, PREFIX, SCRIPT, SUBJECTS, Counters, LocalLog, RateLimitResult
+from persistence.counters import SUBJECTS, Counters, LocalLog, RateLimitResult
+from persistence.redis_pipeline import DEADLINE, PREFIX, SCRIPT
 from tests.valkey import Valkey, asked, running_valkey
 
 ROOT = Path(__file__).parent.parent

@@ -9,10 +9,11 @@ import httpx
 import pytest
 
 from persistence import tokens
-from persistence.counters import EPOCH, Counters
+from persistence.counters import Counters
+from persistence.redis_pipeline import EPOCH
 from persistence.settings import RuntimeSettings
 from server import app
-from server.request import security
+from server.request import credential_cache, security
 from tests.conftest import new_database
 from tests.running import ADMIN, Running, assembled, prepared, serving
 from tests.valkey import Valkey, asked, running_valkey
@@ -158,7 +159,7 @@ class TestTheEnd:
     def test_by_a_hand_in_the_database_after_some_seconds(
         self, two: tuple[Running, Running], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(security, "KNOWN_SECONDS", 0)
+        monkeypatch.setattr(credential_cache, "LIFETIME_SECONDS", 0)
         id, token = made(two[0], "/clients/42/tokens", "token")
         self.both_know(two, token)
         two[0].inside(lambda db: tokens.revoke(db, 42, id, app.now()), write=True)

@@ -191,7 +191,7 @@ class SQLiteWriting(Transaction):
             raise translate_error(failure) from failure
 
     def _end(self, *, kept: bool) -> None:
-    """A write transaction. The writers of a process queue; BEGIN IMMEDIATE locks out other processes.
+        """Keep or roll back what this transaction wrote; if neither works, roll back its whole group."""
         try:
             if self.joined and not kept:
                 self.raw.execute("ROLLBACK TO own")

@@ -38,6 +38,15 @@ def _can_be_kept(read: Callable[[str], object]) -> Callable[[str], bool]:
     return is_readable
 
 
+DIGITS = b"0123456789"
+
+
+def _marks(text: bytes) -> tuple[int, int, int]:
+    """Count the colons, the digits and the letters E of a JSON text."""
+    digits = len(text) - len(text.translate(None, DIGITS))
+    return text.count(b":"), digits, text.count(b"e") + text.count(b"E")
+
+
 INPUT_FORMATS = {"date": _can_be_kept(calendar_day), "date-time": _can_be_kept(instant)}
 """What input is held to: the texts of a format that handlers can read. RFC 3339 also has a year 0000."""
 
@@ -79,31 +88,28 @@ def _referenced(node: Any, schemas: JsonSchema) -> JsonSchema:
     return found
 
 
-def optimized_schema(
-    node: Any, schemas: JsonSchema, above: frozenset[str] = frozenset(), *, points: bool
-) -> Any:
-    """A schema that admits the same, and costs less to ask: without references, without what an enum or a
-    pattern implies, and where an object must have all members that it may have, these are counted. Without
-    ``points`` numbers must be integers.
+def optimized_schema(node: Any, schemas: JsonSchema, above: frozenset[str] = frozenset()) -> Any:
+    """Return an equivalent schema that validates faster.
+
+    It has no references and no keyword that an enum or a pattern implies. Where an object must have all
+    members that it may have, it counts them.
     """
     if isinstance(node, list):
-        return [optimized_schema(each, schemas, above, points=points) for each in node]
+        return [optimized_schema(each, schemas, above) for each in node]
     if not isinstance(node, dict):
         return node
     if "$ref" in node:
         name = node["$ref"].rpartition("/")[2]
         if name in above:
             raise contract.ContractError(f"schema {name}: one that refers to itself is not supported")
-        return optimized_schema(schemas[name], schemas, above | {name}, points=points)
+        return optimized_schema(schemas[name], schemas, above | {name})
     quick: JsonSchema = {
         # What members are called is no keyword.
-        key: {name: optimized_schema(each, schemas, above, points=points) for name, each in value.items()}
+        key: {name: optimized_schema(each, schemas, above) for name, each in value.items()}
         if key == "properties"
-        else optimized_schema(value, schemas, above, points=points)
+        else optimized_schema(value, schemas, above)
         for key, value in node.items()
     }
-    if quick.get("type") == "number" and not points:
-        quick["type"] = "integer"
     if quick.get("type") == "string" and all(isinstance(each, str) for each in quick.get("enum", [0])):
         del quick["type"]
     if FIXED_LENGTH.fullmatch(quick.get("pattern", "")):
@@ -125,11 +131,7 @@ class Validator:
         self.root: JsonSchema = {**own, "components": {"schemas": _referenced(own, schemas)}}
         target = contract.deref(document, schema)
         self.required: tuple[str, ...] = tuple(target.get("required", ()))
-        quick = optimized_schema(own, schemas, points=True)
-        self._judge = self._compile(quick)
-        whole = optimized_schema(own, schemas, points=False)
-        # Most schemas have no numbers but integers.
-        self._judge_whole = self._judge if whole == quick else self._compile(whole)
+        self._judge = self._compile(optimized_schema(own, schemas))
 
     def _compile(self, schema: JsonSchema) -> jsonschema_rs.Draft4Validator:
         return jsonschema_rs.Draft4Validator(schema, validate_formats=True, formats=self._formats)
@@ -147,20 +149,23 @@ class Validator:
             raise InvalidJson("The body is nested too deeply.") from None
 
     def parse_if_plain(self, body: bytes) -> Any:
-        """The value of a JSON text that is right and plain; None where it is either not, or may not be.
+        """Return the value of a valid JSON text that all parsers read alike, else None.
 
-        Plain is what any parser reads alike: no member twice, no escape, no number with a point. So an
-        ordinary body costs about half of what ``parse_json`` does, which has to be asked about all others.
+        Such a text has no escape, no duplicate member and no number that a float changes. This takes a third
+        of the time of ``parse_json``, which must read all other texts.
         """
         if b"\\" in body or has_too_many_values(body):
             return None
         try:
             value = orjson.loads(body)
-            right = self._judge_whole.is_valid(value)
+            right = self._judge.is_valid(value)
         except ValueError:
             return None
-        # Of a member that stands twice one is lost, and with it a colon; texts are the same in both.
-        return value if right and orjson.dumps(value).count(b":") == body.count(b":") else None
+        if not right:
+            return None
+        # orjson keeps one of duplicate members, so a colon is lost. It writes a float by its shortest number,
+        # so digits are lost that the float cannot hold. An exponent is written out, so its E is lost.
+        return value if _marks(orjson.dumps(value)) == _marks(body) else None
 
     def violations(self, value: Any, place: str, base: str = "") -> Iterator[Violation]:
         """What is wrong with ``value``, one fault for each place in it."""
