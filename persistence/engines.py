@@ -568,6 +568,9 @@ class SQLite(Database):
 IDLE_SECONDS = 10
 """How long a process that does not go on may hold its locks; nothing of ours pauses in a transaction."""
 
+POOL_SIZE = 10
+"""The maximum number of connections in the pool of readers, and in that of writers, of one process."""
+
 LOCK_NOT_AVAILABLE = "55P03"
 
 # Deadlocks and serialisation failures, a backend or server that goes, too many clients.
@@ -751,7 +754,7 @@ class PostgreSQL(Database):
 
     dialect = postgresql_dialect.dialect()  # type: ignore[no-untyped-call]  # untyped there
 
-    def __init__(self, url: URL, size: int = 10) -> None:
+    def __init__(self, url: URL, size: int = POOL_SIZE) -> None:
         super().__init__()
         self.url = url
         self.size = size
