@@ -548,7 +548,7 @@ def _describe(document: Document) -> None:
         if operation.scope is None:
             continue
         if len(operation.audiences) == 1:
-            needed = f"Needs the scope `{operation.scope}`."
+            needed = f"Requires the scope `{operation.scope}`."
             operation.spec["description"] = _paragraphs(operation.spec["description"], needed)
         else:
             notes = operation.spec.setdefault("x-description", {})
@@ -569,14 +569,14 @@ def _paragraphs(*texts: str) -> str:
 def _scope_table(document: Document) -> str:
     """What each scope allows, as a table in Markdown."""
     allowed = {
-        scope: ["everything"] if scope == "*" else []
+        scope: ["all operations"] if scope == "*" else []
         for scope in document["components"]["schemas"]["Scope"]["enum"]
     }
     for operation in operations(document):
         if operation.scope:
             allowed[operation.scope].append(operation.spec["summary"])
     rows = [f"| `{scope}` | {'; '.join(summaries)} |" for scope, summaries in allowed.items()]
-    return "\n".join(["| scope | allows |", "|---|---|", *rows])
+    return "\n".join(["| Scope | Allows |", "|---|---|", *rows])
 
 
 def description_for(node: Document, audience: Audience) -> str:

@@ -28,7 +28,7 @@ class Bounds(NamedTuple):
 
 
 FORM = Bounds(2 * 1024 * 1024, 30.0)
-"""The longest text of the contract has 100,000 characters, each of which may take twelve bytes."""
+"""The longest text of the contract has 80,000 characters, each of which may take twelve bytes."""
 
 SIGN_IN = Bounds(8 * 1024, 5.0)
 """A name of 100 characters and a password of 200 take 3,600 bytes."""

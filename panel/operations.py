@@ -196,13 +196,13 @@ def _page(document: contract.Document, operation: contract.Operation) -> Page:
 
 
 def _about(spec: contract.Document) -> str:
-    """A description without what is about clients or the API alone: scopes, headers and statuses."""
+    """A description without the sentences about the API alone: scopes, statuses and events."""
     description = contract.description_for(spec, "admin")
-    plain = re.sub(r",? else 4\d\d", "", description.replace("`", "").replace("\n", " "))
-    plain = plain.replace("in this answer and never", "once and never").replace("_", " ")
+    plain = description.replace("`", "").replace("\n", " ").replace("_", " ")
+    plain = plain.replace(" once, in this response.", " once.")
     sentences = re.split(r"(?<=\.) +", plain.strip())
     about = re.compile(
-        r"\b4\d\d\b|[Nn]eeds? the scope|^An API key|If-Match|body names|empty string|Without a priority"
+        r"\b4\d\d\b|\bscopes?\b|^An API key|calling key|request body|empty string|default priority|^Emits"
     )
     return " ".join(each for each in sentences if not about.search(each))
 

@@ -1,4 +1,4 @@
-"""How a request comes in: the only folder that knows Connexion, Starlette and uvicorn."""
+"""The HTTP server: the only folder that imports Connexion and uvicorn. `panel/` also imports Starlette."""
 
 import warnings
 

@@ -59,7 +59,7 @@ class TestCreate:
         values = {"first_name": "Zoë", "last_name": "O'Neil", "email": email, "password": "correct horse"}
         response = operator.send("/admin/clients/new", values, country="CH", company="A & B")
         id = id_of(response)
-        assert "Done: register a client." in text(operator.follow(response))
+        assert "Done: create a client." in text(operator.follow(response))
         made = admin.get(f"/clients/{id}").json()["data"]
         assert (made["first_name"], made["company"], made["country"]) == ("Zoë", "A & B", "CH")
         row = newest(admin)

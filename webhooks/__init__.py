@@ -1,1 +1,1 @@
-"""What is told to others. Nothing yet: the events and their delivery come with their own issue."""
+"""Webhooks: record events, sign them and deliver them to the subscribed endpoints."""

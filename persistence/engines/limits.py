@@ -28,3 +28,6 @@ INTERRUPT_SECONDS = 0.01
 
 IDLE_SECONDS = 10
 """How long a process that does not go on may hold its locks; nothing of ours pauses in a transaction."""
+
+POOL_SIZE = 10
+"""The maximum number of connections in the pool of readers, and in that of writers, of one process."""

@@ -219,7 +219,7 @@ class PostgreSQL(Database):
 
     dialect = postgresql_dialect.dialect()  # type: ignore[no-untyped-call]  # untyped there
 
-    def __init__(self, url: URL, size: int = 10) -> None:
+    def __init__(self, url: URL, size: int = limits.POOL_SIZE) -> None:
         super().__init__()
         self.url = url
         self.size = size

@@ -32,7 +32,7 @@ from persistence import (
 )
 from persistence.database import Connection, Database
 from persistence.engines import connect
-from persistence.engines.limits import MAX_SEARCHES
+from persistence.engines.limits import MAX_SEARCHES, POOL_SIZE
 from persistence.errors import StartError, Unavailable
 from persistence.sealing import Box, Unsealable
 from server.process import embedded_valkey
@@ -307,7 +307,7 @@ async def _engine(db: Connection, database: Database, settings: Settings) -> Fin
             "it may lose what it has confirmed, for fsync or full_page_writes is off",
             "set both to on",
         )
-    needed = (2 * POOL + MAX_SEARCHES) * settings.workers
+    needed = (2 * POOL_SIZE + MAX_SEARCHES) * settings.workers
     if needed > row.most - 3:
         yield Finding(
             "advice",
@@ -315,10 +315,6 @@ async def _engine(db: Connection, database: Database, settings: Settings) -> Fin
             f"{settings.workers} processes may want {needed} connections, and it admits {row.most}",
             "raise max_connections, or have fewer workers",
         )
-
-
-POOL = 10
-"""The connections of a process for reading, and as many for writing."""
 
 
 async def _content(db: Connection, settings: Settings) -> Findings:
