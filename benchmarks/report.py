@@ -346,8 +346,8 @@ def _left(profiles: Mapping[str, Profile]) -> str:
     return (
         "\n### What is left to gain\n\nNo faster judge or serialiser can gain more than what checking costs, "
         "and no leaner framework more than what the pipeline and the edge cost besides. The rest is the data "
-        "path and the sockets, which every peer on our data layer has, too. What was tried and did not pay "
-        "is in `DECISIONS.md`.\n\n"
+        "path and the sockets, which every peer on our data layer has, too. [NOTES.md](NOTES.md) lists "
+        "what was tried and did not pay.\n\n"
         + table(
             ("", "checking and serialising, µs", "pipeline and edge, µs", "largest of the rest, µs"), rows
         )
