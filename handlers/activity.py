@@ -4,7 +4,7 @@ The pipeline writes it, so that no handler can forget it.
 """
 
 from handlers.caller import Caller
-from handlers.dialects import AdminDialect, Answer, Body, Views
+from handlers.dialects import AdminDialect, Body, HandlerResult, Views
 from persistence import activity
 from persistence.database import Connection, Row
 
@@ -34,7 +34,7 @@ async def list_activity(
     page: int = 1,
     limit: int = 20,
     after: int | None = None,
-) -> Answer:
+) -> HandlerResult:
     """A page of what was changed, newest first."""
     where = {"actor": actor, "operation": operation, "resource": resource}
     found = await activity.page(db, page=page, limit=limit, after=after, **where)

@@ -6,9 +6,9 @@ from typing import Any
 from handlers.caller import Caller
 from handlers.dialects import (
     AdminDialect,
-    Answer,
     Body,
     ClientDialect,
+    HandlerResult,
     Views,
     deleted,
     excerpt,
@@ -59,23 +59,23 @@ def _columns(body: dict[str, Any]) -> dict[str, Any]:
 
 async def list_announcements(
     user: Caller, db: Connection, now: datetime, page: int = 1, limit: int = 20, after: int | None = None
-) -> Answer:
+) -> HandlerResult:
     """The newest published ones; to an operator a page of all."""
-    if user.owner is None:
+    if user.client_id is None:
         found = await announcements.page(db, page=page, limit=limit, after=after)
     else:
         rows = await announcements.published(db, now=now, limit=NEWEST)
         found = Page(rows, 1, NEWEST, len(rows), False)
-    return user.dialect.complete(VIEWS, found, "/announcements")
+    return user.dialect.unpaged_list(VIEWS, found, "/announcements")
 
 
-async def get_announcement(id: int, user: Caller, db: Connection, now: datetime) -> Answer:
+async def get_announcement(id: int, user: Caller, db: Connection, now: datetime) -> HandlerResult:
     """One announcement; to an operator also one that is not published yet."""
-    published_by = None if user.owner is None else now
+    published_by = None if user.client_id is None else now
     return user.dialect.item(VIEWS, await announcements.get(db, id, published_by))
 
 
-async def create_announcement(body: dict[str, Any], user: Caller, db: Connection) -> Answer:
+async def create_announcement(body: dict[str, Any], user: Caller, db: Connection) -> HandlerResult:
     """Write an announcement, which is a draft unless it says from when on it is published."""
     values = {"published_at": None} | _columns(body)
     return user.dialect.created(VIEWS, await announcements.create(db, values))
@@ -83,13 +83,15 @@ async def create_announcement(body: dict[str, Any], user: Caller, db: Connection
 
 async def update_announcement(
     id: int, body: dict[str, Any], user: Caller, db: Connection, if_match: str | None = None
-) -> Answer:
+) -> HandlerResult:
     """Change the members that the body names."""
     changed = await announcements.update(db, id, _columns(body), versions(if_match))
     return user.dialect.item(VIEWS, changed)
 
 
-async def delete_announcement(id: int, user: Caller, db: Connection, if_match: str | None = None) -> Answer:
+async def delete_announcement(
+    id: int, user: Caller, db: Connection, if_match: str | None = None
+) -> HandlerResult:
     """Delete an announcement."""
     await announcements.delete(db, id, versions(if_match))
     return user.dialect.item(DELETED, id)

@@ -5,14 +5,14 @@ from datetime import datetime
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import AdminDialect, Answer, Body, Views, deleted, instant, life
+from handlers.dialects import AdminDialect, Body, HandlerResult, Views, credential_dates, deleted, instant
 from persistence import api_keys, credentials
 from persistence.database import Connection, Row
 
 
 def _key(row: Row) -> Body:
     known = {"id": row.id, "name": row.name, "scopes": row.scopes.split(), "beginning": row.beginning}
-    return known | life(row, AdminDialect)
+    return known | credential_dates(row, AdminDialect)
 
 
 def _created(row: Row, secret: str) -> Body:
@@ -26,13 +26,13 @@ REVOKED = Views(client=deleted, admin=deleted)
 
 async def list_api_keys(
     user: Caller, db: Connection, page: int = 1, limit: int = 20, after: int | None = None
-) -> Answer:
+) -> HandlerResult:
     """A page of the live keys."""
     found = await api_keys.page(db, page=page, limit=limit, after=after)
     return user.dialect.page(VIEWS, found, "/api-keys")
 
 
-async def create_api_key(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> Answer:
+async def create_api_key(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> HandlerResult:
     """Make a key and show it; it does no more and lives no longer than the key that calls."""
     scopes = sorted(set(body["scopes"]))
     expires_at = instant(body["expires_at"]) if "expires_at" in body else None
@@ -42,7 +42,7 @@ async def create_api_key(body: dict[str, Any], user: Caller, db: Connection, now
     return user.dialect.created(CREATED, made, secret)
 
 
-async def revoke_api_key(id: int, user: Caller, db: Connection, now: datetime) -> Answer:
+async def revoke_api_key(id: int, user: Caller, db: Connection, now: datetime) -> HandlerResult:
     """Make a key dead."""
     await api_keys.revoke(db, id, user.key_id, now)
     return user.dialect.item(REVOKED, id)

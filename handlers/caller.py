@@ -18,14 +18,14 @@ class Caller:
     """A live credential: a client's token, an operator's key with its scopes, or an operator of the panel.
 
     ``id`` is the token's, the key's or the operator's.
-    ``owner`` is the id of the client whose data the caller may see, None for an operator, who sees
+    ``client_id`` is the id of the client whose data the caller may see, None for an operator, who sees
     everyone's.
     ``expires_at`` is when an API key expires, None where it does not.
     """
 
     id: int
     kind: Kind
-    owner: int | None = None
+    client_id: int | None = None
     scopes: frozenset[str] = field(default_factory=frozenset)
     dialect: type[Dialect] = AdminDialect
     actor: Actor = "api_key"
@@ -33,7 +33,7 @@ class Caller:
 
     @classmethod
     def client(cls, token_id: int, client_id: int) -> "Caller":
-        return cls(token_id, "client", owner=client_id, dialect=ClientDialect, actor="client")
+        return cls(token_id, "client", client_id=client_id, dialect=ClientDialect, actor="client")
 
     @classmethod
     def admin(cls, key_id: int, scopes: str, expires_at: datetime | None = None) -> "Caller":
@@ -47,7 +47,7 @@ class Caller:
     @property
     def actor_id(self) -> int:
         """Who it is among its kind of actors, whatever its token: the id of a client, a key, an operator."""
-        return self.owner or self.id
+        return self.client_id or self.id
 
     @property
     def key_id(self) -> int | None:
@@ -55,23 +55,23 @@ class Caller:
         return self.id if self.actor == "api_key" else None
 
     @property
-    def own(self) -> int:
+    def require_client_id(self) -> int:
         """The owner, for operations that the contract keeps to clients."""
-        assert self.owner is not None
-        return self.owner
+        assert self.client_id is not None
+        return self.client_id
 
     @property
-    def ownership(self) -> dict[str, int]:
+    def client_filter(self) -> dict[str, int]:
         """What a client's lists and new resources are bound to; nothing for an operator."""
-        return {} if self.owner is None else {"client_id": self.owner}
+        return {} if self.client_id is None else {"client_id": self.client_id}
 
-    def may(self, scope: str | None) -> bool:
+    def has_scope(self, scope: str | None) -> bool:
         """Whether the scopes allow what needs ``scope``. A client needs none: it sees only its own."""
         return scope is None or self.kind == "client" or "*" in self.scopes or scope in self.scopes
 
     def require_scopes(self, scopes: Iterable[str], task: str) -> None:
         """Raise Forbidden unless the caller has every one of ``scopes``, which ``task`` takes."""
-        lacking = sorted({scope for scope in scopes if not self.may(scope)})
+        lacking = sorted({scope for scope in scopes if not self.has_scope(scope)})
         if lacking:
             # The contract bounds a message at 500 characters.
             names = shorten(", ".join(lacking), 380, placeholder=" and more")

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import AdminDialect, Answer, Body, Views, deleted, versions
+from handlers.dialects import AdminDialect, Body, HandlerResult, Views, deleted, versions
 from persistence import clients
 from persistence.database import Connection, Row
 from persistence.passwords import hashed
@@ -42,19 +42,19 @@ async def list_clients(
     email: str | None = None,
     phone: str | None = None,
     q: str | None = None,
-) -> Answer:
+) -> HandlerResult:
     """A page of clients."""
     where = {"email": email, "phone": phone, "q": q}
     found = await clients.page(db, page=page, limit=limit, after=after, **where)
     return user.dialect.page(VIEWS, found, "/clients", **where)
 
 
-async def get_client(id: int, user: Caller, db: Connection) -> Answer:
+async def get_client(id: int, user: Caller, db: Connection) -> HandlerResult:
     """One client."""
     return user.dialect.item(VIEWS, await clients.get(db, id))
 
 
-async def create_client(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> Answer:
+async def create_client(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> HandlerResult:
     """Register a client."""
     client = await clients.create(db, await _columns(body, user), now)
     await outbox.record(db, "client.created", _account(client), now)
@@ -63,7 +63,7 @@ async def create_client(body: dict[str, Any], user: Caller, db: Connection, now:
 
 async def update_client(
     id: int, body: dict[str, Any], user: Caller, db: Connection, if_match: str | None = None
-) -> Answer:
+) -> HandlerResult:
     """Change the members that the body names."""
     changed = await clients.update(db, id, await _columns(body, user), versions(if_match))
     return user.dialect.item(VIEWS, changed)
@@ -71,7 +71,7 @@ async def update_client(
 
 async def delete_client(
     id: int, user: Caller, db: Connection, now: datetime, if_match: str | None = None
-) -> Answer:
+) -> HandlerResult:
     """Delete a client whose business is done."""
     await clients.delete(db, id, now, versions(if_match))
     return user.dialect.item(DELETED, id)

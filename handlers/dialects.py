@@ -12,12 +12,12 @@ from persistence.errors import Conflict
 from persistence.listing import Page
 
 Body = dict[str, Any]
-Answer = tuple[Body, int] | tuple[Body, int, dict[str, str]]
+HandlerResult = tuple[Body, int] | tuple[Body, int, dict[str, str]]
 View = Callable[..., Body]
 
 BASE_PATH = "/api/v1"
 
-COMPLETE = 1_000
+MAX_UNPAGED = 1_000
 """How many rows a client's list without pages has at most, the newest; the contract's maxItems."""
 
 EXCERPT = 5_000
@@ -48,27 +48,27 @@ class Dialect:
         raise NotImplementedError
 
     @classmethod
-    def item(cls, views: Views, *found: Any) -> Answer:
+    def item(cls, views: Views, *found: Any) -> HandlerResult:
         """200 with one object, and its ``ETag`` where it has a version."""
         raise NotImplementedError
 
     @classmethod
-    def created(cls, views: Views, *found: Any) -> Answer:
+    def created(cls, views: Views, *found: Any) -> HandlerResult:
         """201 with one object, and its ``ETag`` where it has a version."""
         return cls.item(views, *found)[0], 201, _tag(found)
 
     @classmethod
-    def whole(cls, limit: int) -> int:
+    def list_limit(cls, limit: int) -> int:
         """How many rows a list has that only an operator gets in pages."""
         raise NotImplementedError
 
     @classmethod
-    def complete(cls, views: Views, page: Page, path: str, **filters: Any) -> Answer:
+    def unpaged_list(cls, views: Views, page: Page, path: str, **filters: Any) -> HandlerResult:
         """200 with a list that only an operator gets in pages."""
         raise NotImplementedError
 
     @classmethod
-    def page(cls, views: Views, page: Page, path: str, **filters: Any) -> Answer:
+    def page(cls, views: Views, page: Page, path: str, **filters: Any) -> HandlerResult:
         """200 with a page of a list, and a Link to the next page if there is one."""
         raise NotImplementedError
 
@@ -88,23 +88,23 @@ class ClientDialect(Dialect):
         return value.isoformat(" ")[:19]
 
     @classmethod
-    def item(cls, views: Views, *found: Any) -> Answer:
+    def item(cls, views: Views, *found: Any) -> HandlerResult:
         return views.client(*found), 200, _tag(found)
 
     @classmethod
-    def whole(cls, limit: int) -> int:
-        return COMPLETE
+    def list_limit(cls, limit: int) -> int:
+        return MAX_UNPAGED
 
     @classmethod
-    def complete(cls, views: Views, page: Page, path: str, **filters: Any) -> Answer:
+    def unpaged_list(cls, views: Views, page: Page, path: str, **filters: Any) -> HandlerResult:
         view = views.client_row or views.client
         body = {"data": [view(row) for row in page.rows], "count": len(page.rows)}
         return body, 200, _link(page, path, {})
 
     @classmethod
-    def page(cls, views: Views, page: Page, path: str, **filters: Any) -> Answer:
-        body, status = cls.complete(views, page, path)[:2]
-        return body | _place(page), status, _link(page, path, {**filters, "limit": page.limit})
+    def page(cls, views: Views, page: Page, path: str, **filters: Any) -> HandlerResult:
+        body, status = cls.unpaged_list(views, page, path)[:2]
+        return body | _page_meta(page), status, _link(page, path, {**filters, "limit": page.limit})
 
     @classmethod
     def error(cls, status: int, code: str, message: str, details: Sequence[Body] = ()) -> Body:
@@ -122,21 +122,21 @@ class AdminDialect(Dialect):
         return f"{value.isoformat()[:19]}Z"
 
     @classmethod
-    def item(cls, views: Views, *found: Any) -> Answer:
+    def item(cls, views: Views, *found: Any) -> HandlerResult:
         return {"status": "success", "data": views.admin(*found)}, 200, _tag(found)
 
     @classmethod
-    def whole(cls, limit: int) -> int:
+    def list_limit(cls, limit: int) -> int:
         return limit
 
     @classmethod
-    def complete(cls, views: Views, page: Page, path: str, **filters: Any) -> Answer:
+    def unpaged_list(cls, views: Views, page: Page, path: str, **filters: Any) -> HandlerResult:
         return cls.page(views, page, path, **filters)
 
     @classmethod
-    def page(cls, views: Views, page: Page, path: str, **filters: Any) -> Answer:
+    def page(cls, views: Views, page: Page, path: str, **filters: Any) -> HandlerResult:
         view = views.admin_row or views.admin
-        body = {"status": "success", "data": [view(row) for row in page.rows], "meta": _place(page)}
+        body = {"status": "success", "data": [view(row) for row in page.rows], "meta": _page_meta(page)}
         return body, 200, _link(page, path, {**filters, "limit": page.limit})
 
     @classmethod
@@ -145,7 +145,7 @@ class AdminDialect(Dialect):
         return {"status": "error", "error": error | {"details": list(details)} if details else error}
 
 
-def life(row: Any, dialect: type["Dialect"]) -> Body:
+def credential_dates(row: Any, dialect: type["Dialect"]) -> Body:
     """When a credential was made, until when it lives, and when it was used last."""
     return {
         "created_at": dialect.instant(row.created_at),
@@ -250,7 +250,7 @@ def _tag(found: Sequence[Any]) -> dict[str, str]:
     return {} if version is None else {"ETag": f'"{version}"'}
 
 
-def _place(page: Page) -> Body:
+def _page_meta(page: Page) -> Body:
     return {
         "page": page.page,
         "limit": page.limit,

@@ -4,7 +4,16 @@ from datetime import datetime
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import AdminDialect, Answer, Body, ClientDialect, Views, deleted, instant, versions
+from handlers.dialects import (
+    AdminDialect,
+    Body,
+    ClientDialect,
+    HandlerResult,
+    Views,
+    deleted,
+    instant,
+    versions,
+)
 from persistence import domains
 from persistence.database import Connection, Row
 
@@ -48,19 +57,19 @@ async def list_domains(
     page: int = 1,
     limit: int = 20,
     after: int | None = None,
-) -> Answer:
+) -> HandlerResult:
     """All domains of the client, or a page of everyone's."""
-    where: dict[str, Any] = {"client_id": client_id, "status": status, "domain": domain} | user.ownership
-    found = await domains.page(db, page=page, limit=user.dialect.whole(limit), after=after, **where)
-    return user.dialect.complete(VIEWS, found, "/domains", **where)
+    where: dict[str, Any] = {"client_id": client_id, "status": status, "domain": domain} | user.client_filter
+    found = await domains.page(db, page=page, limit=user.dialect.list_limit(limit), after=after, **where)
+    return user.dialect.unpaged_list(VIEWS, found, "/domains", **where)
 
 
-async def get_domain(id: int, user: Caller, db: Connection) -> Answer:
+async def get_domain(id: int, user: Caller, db: Connection) -> HandlerResult:
     """One domain."""
     return user.dialect.item(VIEWS, await domains.get(db, id))
 
 
-async def create_domain(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> Answer:
+async def create_domain(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> HandlerResult:
     """Add a domain of a client, by default one that is registered now and active."""
     values = {"status": "active", "registered_at": now} | _columns(body)
     return user.dialect.created(VIEWS, await domains.create(db, values))
@@ -68,13 +77,13 @@ async def create_domain(body: dict[str, Any], user: Caller, db: Connection, now:
 
 async def update_domain(
     id: int, body: dict[str, Any], user: Caller, db: Connection, if_match: str | None = None
-) -> Answer:
+) -> HandlerResult:
     """Change the members that the body names."""
     changed = await domains.update(db, id, _columns(body), versions(if_match))
     return user.dialect.item(VIEWS, changed)
 
 
-async def delete_domain(id: int, user: Caller, db: Connection, if_match: str | None = None) -> Answer:
+async def delete_domain(id: int, user: Caller, db: Connection, if_match: str | None = None) -> HandlerResult:
     """Take a domain out of the books."""
     await domains.delete(db, id, versions(if_match))
     return user.dialect.item(DELETED, id)

@@ -3,7 +3,7 @@
 import orjson
 
 from handlers.caller import Caller
-from handlers.dialects import Answer, Body, Views
+from handlers.dialects import Body, HandlerResult, Views
 from persistence import events
 from persistence.database import Connection, Row
 
@@ -24,12 +24,12 @@ async def list_events(
     limit: int = 20,
     after: int | None = None,
     type: str | None = None,
-) -> Answer:
+) -> HandlerResult:
     """A page of what happened, oldest first."""
     found = await events.page(db, page=page, limit=limit, after=after, event=type)
     return user.dialect.page(VIEWS, found, "/events", type=type)
 
 
-async def get_event(id: int, user: Caller, db: Connection) -> Answer:
+async def get_event(id: int, user: Caller, db: Connection) -> HandlerResult:
     """One event."""
     return user.dialect.item(VIEWS, await events.get(db, id))

@@ -7,10 +7,10 @@ from typing import Any
 from handlers.caller import Caller
 from handlers.dialects import (
     AdminDialect,
-    Answer,
     Body,
     ClientDialect,
     Dialect,
+    HandlerResult,
     Views,
     amounts,
     calendar_day,
@@ -69,9 +69,9 @@ async def list_invoices(
     invoice_number: str | None = None,
     due_from: str | None = None,
     due_to: str | None = None,
-) -> Answer:
+) -> HandlerResult:
     """A page of a client's own, or of everyone's."""
-    mine: dict[str, Any] = {"client_id": client_id, "status": status} | user.ownership
+    mine: dict[str, Any] = {"client_id": client_id, "status": status} | user.client_filter
     mine |= {"due_from": _day(due_from), "due_to": _day(due_to)}
     found = await invoices.page(
         db, page=page, limit=limit, after=after, today=now.date(), number=invoice_number, **mine
@@ -80,12 +80,12 @@ async def list_invoices(
     return user.dialect.page(VIEWS, found, "/invoices", **where, due_from=due_from, due_to=due_to)
 
 
-async def get_invoice(id: int, user: Caller, db: Connection, now: datetime) -> Answer:
+async def get_invoice(id: int, user: Caller, db: Connection, now: datetime) -> HandlerResult:
     """One invoice with its lines."""
-    return user.dialect.item(VIEWS, *await invoices.get(db, id, user.owner, now.date()))
+    return user.dialect.item(VIEWS, *await invoices.get(db, id, user.client_id, now.date()))
 
 
-async def create_invoice(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> Answer:
+async def create_invoice(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> HandlerResult:
     """Make an unpaid invoice over the exact sum of its lines."""
     items, due = body["items"], calendar_day(body["due_date"])
     exact = amounts((item["amount"] for item in items), lambda nth: f"/items/{nth}/amount")
@@ -95,7 +95,7 @@ async def create_invoice(body: dict[str, Any], user: Caller, db: Connection, now
     return user.dialect.created(VIEWS, *made)
 
 
-async def pay_invoice(id: int, user: Caller, db: Connection, now: datetime) -> Answer:
+async def pay_invoice(id: int, user: Caller, db: Connection, now: datetime) -> HandlerResult:
     """unpaid or overdue → paid."""
     paid = await invoices.pay(db, id, now)
     await outbox.record(db, "invoice.paid", _paid(paid[0]), now)

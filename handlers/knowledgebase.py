@@ -3,7 +3,7 @@
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import Answer, Body, Views, deleted, excerpt, versions
+from handlers.dialects import Body, HandlerResult, Views, deleted, excerpt, versions
 from persistence import knowledgebase
 from persistence.database import Connection, Row
 
@@ -28,30 +28,30 @@ async def search_knowledgebase(
     page: int = 1,
     limit: int = 20,
     after: str | None = None,
-) -> Answer:
+) -> HandlerResult:
     """A page of articles, the best match first."""
     found = await knowledgebase.page(db, q=q, category=category, page=page, limit=limit, after=after)
     return user.dialect.page(VIEWS, found, "/knowledgebase", q=q, category=category)
 
 
-async def get_article(id: int, user: Caller, db: Connection) -> Answer:
+async def get_article(id: int, user: Caller, db: Connection) -> HandlerResult:
     """One article."""
     return user.dialect.item(VIEWS, await knowledgebase.get(db, id))
 
 
-async def create_article(body: dict[str, Any], user: Caller, db: Connection) -> Answer:
+async def create_article(body: dict[str, Any], user: Caller, db: Connection) -> HandlerResult:
     """Write an article."""
     return user.dialect.created(VIEWS, await knowledgebase.create(db, body))
 
 
 async def update_article(
     id: int, body: dict[str, Any], user: Caller, db: Connection, if_match: str | None = None
-) -> Answer:
+) -> HandlerResult:
     """Change the members that the body names."""
     return user.dialect.item(VIEWS, await knowledgebase.update(db, id, body, versions(if_match)))
 
 
-async def delete_article(id: int, user: Caller, db: Connection, if_match: str | None = None) -> Answer:
+async def delete_article(id: int, user: Caller, db: Connection, if_match: str | None = None) -> HandlerResult:
     """Delete an article."""
     await knowledgebase.delete(db, id, versions(if_match))
     return user.dialect.item(DELETED, id)

@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import Answer, Body, Views, amounts, versions
+from handlers.dialects import Body, HandlerResult, Views, amounts, versions
 from persistence import products, settings
 from persistence.database import Connection, Row
 from persistence.products import CYCLES
@@ -44,20 +44,20 @@ def _columns(body: dict[str, Any]) -> dict[str, Any]:
 
 async def list_products(
     user: Caller, db: Connection, page: int = 1, limit: int = 20, after: int | None = None
-) -> Answer:
+) -> HandlerResult:
     """A page of products."""
     found = await products.page(db, page=page, limit=limit, after=after)
     return user.dialect.page(VIEWS, found, "/products")
 
 
-async def get_product(id: int, user: Caller, db: Connection) -> Answer:
+async def get_product(id: int, user: Caller, db: Connection) -> HandlerResult:
     """One product."""
     return user.dialect.item(VIEWS, await products.get(db, id))
 
 
 async def create_product(
     body: dict[str, Any], user: Caller, db: Connection, defaults: RuntimeSettings
-) -> Answer:
+) -> HandlerResult:
     """Add a product, which costs the default currency unless it says another."""
     currency = {"currency": (await settings.get(db, defaults)).default_currency}
     return user.dialect.created(VIEWS, await products.create(db, _columns(DEFAULTS | currency | body)))
@@ -65,7 +65,7 @@ async def create_product(
 
 async def update_product(
     id: int, body: dict[str, Any], user: Caller, db: Connection, if_match: str | None = None
-) -> Answer:
+) -> HandlerResult:
     """Change the members that the body names."""
     changed = await products.update(db, id, _columns(body), versions(if_match))
     return user.dialect.item(VIEWS, changed)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import Answer, Body, ClientDialect, Views, versions
+from handlers.dialects import Body, ClientDialect, HandlerResult, Views, versions
 from persistence import clients
 from persistence.database import Connection, Row
 
@@ -30,13 +30,15 @@ def _profile(row: Row) -> Body:
 VIEWS = Views(client=_profile, admin=_profile)
 
 
-async def get_profile(user: Caller, db: Connection) -> Answer:
+async def get_profile(user: Caller, db: Connection) -> HandlerResult:
     """The client's own account."""
-    return user.dialect.item(VIEWS, await clients.get(db, user.own))
+    return user.dialect.item(VIEWS, await clients.get(db, user.require_client_id))
 
 
 async def update_profile(
     body: dict[str, Any], user: Caller, db: Connection, if_match: str | None = None
-) -> Answer:
+) -> HandlerResult:
     """Change the members that the body names; the contract says which may be."""
-    return user.dialect.item(VIEWS, await clients.update(db, user.own, body, versions(if_match)))
+    return user.dialect.item(
+        VIEWS, await clients.update(db, user.require_client_id, body, versions(if_match))
+    )

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import AdminDialect, Answer, Body, ClientDialect, Dialect, Views, day
+from handlers.dialects import AdminDialect, Body, ClientDialect, Dialect, HandlerResult, Views, day
 from persistence import services
 from persistence.database import Connection, Row
 from webhooks import outbox
@@ -56,21 +56,21 @@ async def list_services(
     product_id: int | None = None,
     domain: str | None = None,
     username: str | None = None,
-) -> Answer:
+) -> HandlerResult:
     """All of a client's own, or a page of everyone's."""
     where: dict[str, Any] = {"client_id": client_id, "status": status, "product_id": product_id}
     where |= {"domain": domain, "username": username}
-    mine = where | user.ownership
-    found = await services.page(db, page=page, limit=user.dialect.whole(limit), after=after, **mine)
-    return user.dialect.complete(VIEWS, found, "/services", **where)
+    mine = where | user.client_filter
+    found = await services.page(db, page=page, limit=user.dialect.list_limit(limit), after=after, **mine)
+    return user.dialect.unpaged_list(VIEWS, found, "/services", **where)
 
 
-async def get_service(id: int, user: Caller, db: Connection) -> Answer:
+async def get_service(id: int, user: Caller, db: Connection) -> HandlerResult:
     """One service with full details."""
-    return user.dialect.item(VIEWS, await services.get(db, id, user.owner))
+    return user.dialect.item(VIEWS, await services.get(db, id, user.client_id))
 
 
-async def create_service(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> Answer:
+async def create_service(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> HandlerResult:
     """Provision a service on the least loaded server."""
     service = await services.create(db, **{"domain": "", "username": ""} | body, now=now)
     await outbox.record(db, "service.created", _admin(service), now)
@@ -79,19 +79,19 @@ async def create_service(body: dict[str, Any], user: Caller, db: Connection, now
 
 async def suspend_service(
     id: int, user: Caller, db: Connection, now: datetime, body: dict[str, Any] | None = None
-) -> Answer:
+) -> HandlerResult:
     """active → suspended."""
     service = await services.suspend(db, id, (body or {}).get("reason", ""))
     await outbox.record(db, "service.suspended", _admin(service), now)
     return user.dialect.item(VIEWS, service)
 
 
-async def unsuspend_service(id: int, user: Caller, db: Connection) -> Answer:
+async def unsuspend_service(id: int, user: Caller, db: Connection) -> HandlerResult:
     """suspended → active."""
     return user.dialect.item(VIEWS, await services.unsuspend(db, id))
 
 
-async def terminate_service(id: int, user: Caller, db: Connection, now: datetime) -> Answer:
+async def terminate_service(id: int, user: Caller, db: Connection, now: datetime) -> HandlerResult:
     """active or suspended → terminated."""
     service = await services.terminate(db, id)
     await outbox.record(db, "service.terminated", _admin(service), now)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import Answer, Body, Views, versions
+from handlers.dialects import Body, HandlerResult, Views, versions
 from persistence import settings
 from persistence.database import Connection
 from persistence.settings import RuntimeSettings
@@ -21,13 +21,13 @@ def _view(values: RuntimeSettings) -> Body:
 VIEWS = Views(client=_view, admin=_view)
 
 
-async def get_settings(user: Caller, db: Connection, defaults: RuntimeSettings) -> Answer:
+async def get_settings(user: Caller, db: Connection, defaults: RuntimeSettings) -> HandlerResult:
     """The settings that hold."""
     return user.dialect.item(VIEWS, await settings.get(db, defaults))
 
 
 async def update_settings(
     body: dict[str, Any], user: Caller, db: Connection, defaults: RuntimeSettings, if_match: str | None = None
-) -> Answer:
+) -> HandlerResult:
     """Change the members that the body names."""
     return user.dialect.item(VIEWS, await settings.update(db, body, defaults, versions(if_match)))

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import AdminDialect, Answer, Body, ClientDialect, Dialect, Views, excerpt
+from handlers.dialects import AdminDialect, Body, ClientDialect, Dialect, HandlerResult, Views, excerpt
 from persistence import tickets
 from persistence.database import Connection, Row
 from webhooks import outbox
@@ -96,31 +96,31 @@ async def list_tickets(
     department_id: int | None = None,
     ticket_number: str | None = None,
     q: str | None = None,
-) -> Answer:
+) -> HandlerResult:
     """All of a client's own, or a page of everyone's."""
     where: dict[str, Any] = {"client_id": client_id, "status": status, "department_id": department_id}
     where |= {"ticket_number": ticket_number, "q": q}
-    mine = where | user.ownership
-    found = await tickets.page(db, page=page, limit=user.dialect.whole(limit), after=after, **mine)
-    return user.dialect.complete(VIEWS, found, "/tickets", **where)
+    mine = where | user.client_filter
+    found = await tickets.page(db, page=page, limit=user.dialect.list_limit(limit), after=after, **mine)
+    return user.dialect.unpaged_list(VIEWS, found, "/tickets", **where)
 
 
-async def get_ticket(id: int, user: Caller, db: Connection) -> Answer:
+async def get_ticket(id: int, user: Caller, db: Connection) -> HandlerResult:
     """One ticket with its latest replies."""
-    return user.dialect.item(VIEWS, *await tickets.get(db, id, user.owner))
+    return user.dialect.item(VIEWS, *await tickets.get(db, id, user.client_id))
 
 
 async def list_replies(
     id: int, user: Caller, db: Connection, page: int = 1, limit: int = 20, after: int | None = None
-) -> Answer:
+) -> HandlerResult:
     """A page of the replies to a ticket, newest first."""
-    found = await tickets.replies(db, id, user.owner, page=page, limit=limit, after=after)
+    found = await tickets.replies(db, id, user.client_id, page=page, limit=limit, after=after)
     return user.dialect.page(REPLIES, found, f"/tickets/{id}/replies")
 
 
-async def create_ticket(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> Answer:
+async def create_ticket(body: dict[str, Any], user: Caller, db: Connection, now: datetime) -> HandlerResult:
     """Open a ticket; each dialect has its own body and its own answer."""
-    values = {"priority": PRIORITIES[body.get("priority_id", 2)]} | body | user.ownership
+    values = {"priority": PRIORITIES[body.get("priority_id", 2)]} | body | user.client_filter
     values.pop("priority_id", None)
     ticket = await tickets.create(db, **values, now=now, number=number)
     await outbox.record(db, "ticket.opened", _event_data(ticket), now)
@@ -129,15 +129,15 @@ async def create_ticket(body: dict[str, Any], user: Caller, db: Connection, now:
 
 async def reply_to_ticket(
     id: int, body: dict[str, Any], user: Caller, db: Connection, now: datetime
-) -> Answer:
+) -> HandlerResult:
     """Reply as the client or as the staff."""
-    await tickets.reply(db, id, user.owner, body["message"], now)
-    ticket, replies = await tickets.get(db, id, user.owner)
+    await tickets.reply(db, id, user.client_id, body["message"], now)
+    ticket, replies = await tickets.get(db, id, user.client_id)
     await outbox.record(db, "ticket.replied", _event_data(ticket), now)
     return user.dialect.created(VIEWS, ticket, replies)
 
 
-async def close_ticket(id: int, user: Caller, db: Connection, now: datetime) -> Answer:
+async def close_ticket(id: int, user: Caller, db: Connection, now: datetime) -> HandlerResult:
     """any open state → closed."""
-    await tickets.close(db, id, user.owner, now)
-    return user.dialect.item(VIEWS, *await tickets.get(db, id, user.owner))
+    await tickets.close(db, id, user.client_id, now)
+    return user.dialect.item(VIEWS, *await tickets.get(db, id, user.client_id))

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import AdminDialect, Answer, Body, Views, deleted, instant, life
+from handlers.dialects import AdminDialect, Body, HandlerResult, Views, credential_dates, deleted, instant
 from persistence import credentials, tokens
 from persistence.database import Connection, Row
 
@@ -18,7 +18,7 @@ CLIENT_SCOPES = (
 
 def _token(row: Row) -> Body:
     known = {"id": row.id, "client_id": row.client_id, "beginning": row.beginning}
-    return known | life(row, AdminDialect)
+    return known | credential_dates(row, AdminDialect)
 
 
 def _created(row: Row, secret: str) -> Body:
@@ -32,7 +32,7 @@ REVOKED = Views(client=deleted, admin=deleted)
 
 async def list_tokens(
     id: int, user: Caller, db: Connection, page: int = 1, limit: int = 20, after: int | None = None
-) -> Answer:
+) -> HandlerResult:
     """A page of a client's live tokens."""
     found = await tokens.page(db, id, page=page, limit=limit, after=after)
     return user.dialect.page(VIEWS, found, f"/clients/{id}/tokens")
@@ -40,7 +40,7 @@ async def list_tokens(
 
 async def create_token(
     id: int, user: Caller, db: Connection, now: datetime, body: dict[str, Any] | None = None
-) -> Answer:
+) -> HandlerResult:
     """Make a token and show it; it does no more and lives no longer than the key that calls."""
     expires_at = instant(body["expires_at"]) if body and "expires_at" in body else None
     user.require_grantable(CLIENT_SCOPES, expires_at, "create a client's token")
@@ -48,7 +48,7 @@ async def create_token(
     return user.dialect.created(CREATED, await tokens.create(db, id, secret, now, expires_at), secret)
 
 
-async def revoke_token(id: int, token_id: int, user: Caller, db: Connection, now: datetime) -> Answer:
+async def revoke_token(id: int, token_id: int, user: Caller, db: Connection, now: datetime) -> HandlerResult:
     """Make a token dead."""
     await tokens.revoke(db, id, token_id, now)
     return user.dialect.item(REVOKED, token_id)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import AdminDialect, Answer, Body, Views, deleted, instant, versions
+from handlers.dialects import AdminDialect, Body, HandlerResult, Views, deleted, instant, versions
 from persistence import deliveries
 from persistence import webhooks as endpoints
 from persistence.database import Connection, Row
@@ -110,20 +110,20 @@ async def _pending_events(db: Connection, id: int) -> Collection[str]:
 
 async def list_webhooks(
     user: Caller, db: Connection, page: int = 1, limit: int = 20, after: int | None = None
-) -> Answer:
+) -> HandlerResult:
     """A page of webhooks."""
     found = await endpoints.page(db, page=page, limit=limit, after=after)
     return user.dialect.page(VIEWS, found, "/webhooks")
 
 
-async def get_webhook(id: int, user: Caller, db: Connection) -> Answer:
+async def get_webhook(id: int, user: Caller, db: Connection) -> HandlerResult:
     """One webhook."""
     return user.dialect.item(VIEWS, await endpoints.get(db, id))
 
 
 async def create_webhook(
     body: dict[str, Any], user: Caller, db: Connection, now: datetime, box: Box, private_targets: bool
-) -> Answer:
+) -> HandlerResult:
     """Have a URL told of events, and show the secret."""
     _require_readable(user, body["events"])
     # Nothing is locked yet while its host is looked up.
@@ -141,7 +141,7 @@ async def update_webhook(
     db: Connection,
     private_targets: bool,
     if_match: str | None = None,
-) -> Answer:
+) -> HandlerResult:
     """Change the members that the body names."""
     _require_readable(user, body.get("events", ()))
     if "url" in body:
@@ -154,7 +154,7 @@ async def update_webhook(
     return user.dialect.item(VIEWS, await endpoints.update(db, id, body, versions(if_match)))
 
 
-async def delete_webhook(id: int, user: Caller, db: Connection, if_match: str | None = None) -> Answer:
+async def delete_webhook(id: int, user: Caller, db: Connection, if_match: str | None = None) -> HandlerResult:
     """Tell it no more."""
     await endpoints.delete(db, id, versions(if_match))
     return user.dialect.item(DELETED, id)
@@ -162,7 +162,7 @@ async def delete_webhook(id: int, user: Caller, db: Connection, if_match: str | 
 
 async def rotate_webhook(
     id: int, user: Caller, db: Connection, now: datetime, box: Box, body: dict[str, Any] | None = None
-) -> Answer:
+) -> HandlerResult:
     """Give it a new secret, and show that."""
     before = await endpoints.get(db, id)
     # Nobody can sign with a secret that was sealed with a key that is lost.
@@ -178,7 +178,7 @@ async def test_webhook(
     db: Connection,
     now: datetime,
     body: dict[str, Any] | None = None,  # noqa: PT028  this is an operation and no test
-) -> Answer:
+) -> HandlerResult:
     """Send it an example."""
     await endpoints.hold(db, id)
     made = await outbox.record_test(db, id, (body or {}).get("event", "invoice.paid"), now)
@@ -193,7 +193,7 @@ async def list_deliveries(
     limit: int = 20,
     after: int | None = None,
     status: str | None = None,
-) -> Answer:
+) -> HandlerResult:
     """A page of what was sent to it."""
     await endpoints.get(db, id)
     found = await deliveries.page(db, id, page=page, limit=limit, after=after, status=status)
@@ -201,7 +201,9 @@ async def list_deliveries(
     return user.dialect.page(_deliveries(attempts), found, f"/webhooks/{id}/deliveries", status=status)
 
 
-async def resend_delivery(id: int, delivery_id: int, user: Caller, db: Connection, now: datetime) -> Answer:
+async def resend_delivery(
+    id: int, delivery_id: int, user: Caller, db: Connection, now: datetime
+) -> HandlerResult:
     """Have a delivery made again."""
     delivery = await deliveries.get(db, id, delivery_id)
     if delivery.event_id is not None:
@@ -212,7 +214,7 @@ async def resend_delivery(id: int, delivery_id: int, user: Caller, db: Connectio
 
 async def recover_webhook(
     id: int, body: dict[str, Any], user: Caller, db: Connection, now: datetime
-) -> Answer:
+) -> HandlerResult:
     """Have everything delivered that it missed."""
     webhook = await endpoints.hold(db, id)
     _require_readable(user, webhook.events.split())

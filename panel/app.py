@@ -15,11 +15,11 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from openapi import contract
-from panel import forms, showing
-from panel.calls import Call, Visit
-from panel.operations import NAVIGATION, Page, Pages
-from panel.pages import Desk
-from panel.sessions import DEVICE_COOKIE, Sessions, Signed, forget, keep, read_cookie
+from panel import formatting, forms
+from panel.operation_client import OperationClient, PanelContext
+from panel.page_registry import NAVIGATION, PageRegistry, PanelPage
+from panel.pages import PageHandlers
+from panel.sessions import DEVICE_COOKIE, Sessions, SignedInOperator, clear_cookie, read_cookie, set_cookie
 from persistence.database import Database
 from persistence.errors import Unavailable
 from persistence.operators import TooEarly
@@ -58,7 +58,7 @@ Charge = Callable[[str], Awaitable[int]]
 
 
 class Show(Protocol):
-    async def __call__(self, request: Request, signed: Signed) -> Response: ...
+    async def __call__(self, request: Request, signed: SignedInOperator) -> Response: ...
 
 
 class Panel:
@@ -67,19 +67,19 @@ class Panel:
     def __init__(
         self,
         document: contract.Document,
-        call: Call,
+        call: OperationClient,
         database: Database,
         clock: Callable[[], datetime],
         address_of: Callable[[Scope], str],
-        charge: Charge,
-        dead: Collection[str] = frozenset(),
+        count_attempt: Charge,
+        disabled_password_hashes: Collection[str] = frozenset(),
         box: Box | None = None,
     ) -> None:
-        """``dead`` are hashes of passwords that open nothing. Without ``box`` no device is known."""
-        self.pages = Pages(document)
-        self.sessions = Sessions(database, clock, dead, box)
+        """Without ``box`` the panel recognizes no device. No operator signs in with a disabled hash."""
+        self.pages = PageRegistry(document)
+        self.sessions = Sessions(database, clock, disabled_password_hashes, box)
         self.address_of = address_of
-        self.charge = charge
+        self.count_attempt = count_attempt
         self.style = (FOLDER / "style.css").read_bytes()
         self.templates = Environment(
             loader=FileSystemLoader(FOLDER / "templates"),
@@ -88,9 +88,9 @@ class Panel:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self.templates.globals.update(cell=showing.cell, label=forms.label, pages=self.pages)
+        self.templates.globals.update(cell=formatting.cell, label=forms.label, pages=self.pages)
         self.templates.globals["navigation"] = [self.pages.index(tag) for tag in NAVIGATION]
-        self.desk = Desk(self.pages, call, self.render)
+        self.handlers = PageHandlers(self.pages, call, self.render)
         self.tags = {each["name"]: each["description"] for each in document["tags"]}
         routes = [
             Route("/", self._front, methods=["GET"]),
@@ -99,7 +99,7 @@ class Panel:
             Route("/admin/sign-out", self._inside("sign_out", self._sign_out), methods=["POST"]),
             Route("/admin", self._inside("home", self._home), methods=["GET"]),
             Route("/admin/", self._inside("home", self._home), methods=["GET"]),
-            Route("/admin/search", self._inside("search", self.desk.find), methods=["GET"]),
+            Route("/admin/search", self._inside("search", self.handlers.find), methods=["GET"]),
         ]
         # What is spelled out comes before what any number may stand for.
         for page in sorted(self.pages.by_id.values(), key=lambda each: each.url.count("{")):
@@ -113,7 +113,7 @@ class Panel:
             self.templates.get_template(name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        visit: Visit = scope["extensions"]["panel"]
+        visit: PanelContext = scope["extensions"]["panel"]
         request = Request(scope, receive)
         started = False
 
@@ -135,7 +135,7 @@ class Panel:
                 raise
             await self._failure(request, visit, error)(scope, receive, sending)
 
-    def _failure(self, request: Request, visit: Visit, error: Exception) -> Response:
+    def _failure(self, request: Request, visit: PanelContext, error: Exception) -> Response:
         """The page that says what went wrong."""
         if isinstance(error, HTTPException | forms.BadForm):
             status = error.status_code if isinstance(error, HTTPException) else error.status
@@ -158,7 +158,7 @@ class Panel:
         template: str,
         *,
         status: int = 200,
-        signed: Signed | None = None,
+        signed: SignedInOperator | None = None,
         headers: dict[str, str] | None = None,
         **values: Any,
     ) -> Response:
@@ -178,7 +178,7 @@ class Panel:
         """A page for those who have signed in; others are led to where they can."""
 
         async def endpoint(request: Request) -> Response:
-            visit: Visit = request.scope["extensions"]["panel"]
+            visit: PanelContext = request.scope["extensions"]["panel"]
             visit.page = f"panel_{name}"
             signed = await self.sessions.find(request)
             if signed is None:
@@ -193,11 +193,11 @@ class Panel:
 
         return endpoint
 
-    def _operation(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
-        shows = {"list": self.desk.rows, "item": self.desk.thing}
+    def _operation(self, page: PanelPage) -> Callable[[Request], Awaitable[Response]]:
+        shows = {"list": self.handlers.show_list, "item": self.handlers.show_item}
 
-        async def show(request: Request, signed: Signed) -> Response:
-            return await shows.get(page.kind, self.desk.form)(page, request, signed)
+        async def show(request: Request, signed: SignedInOperator) -> Response:
+            return await shows.get(page.kind, self.handlers.form)(page, request, signed)
 
         return self._inside(page.id, show)
 
@@ -209,11 +209,11 @@ class Panel:
         request.scope["extensions"]["panel"].page = "panel_style"
         return Response(self.style, media_type="text/css", headers={"Cache-Control": "max-age=300"})
 
-    async def _home(self, request: Request, signed: Signed) -> Response:
+    async def _home(self, request: Request, signed: SignedInOperator) -> Response:
         return self.render(request, "home.html", signed=signed, descriptions=self.tags)
 
     async def _sign_in(self, request: Request) -> Response:
-        visit: Visit = request.scope["extensions"]["panel"]
+        visit: PanelContext = request.scope["extensions"]["panel"]
         visit.page = "panel_sign_in"
         way = request.query_params.get("next", "/admin")
         if not way.startswith("/admin") or "\\" in way or any(ord(each) < 33 for each in way):
@@ -230,7 +230,7 @@ class Panel:
                 request, "sign_in.html", status=status, way=way, name=name, message=message, **more
             )
 
-        if seconds := await self.charge(address):
+        if seconds := await self.count_attempt(address):
             # Nothing of the form has been read, so what follows on the connection belongs to it.
             return refuse(
                 429,
@@ -257,14 +257,14 @@ class Panel:
             return refuse(403, "The name and the password do not fit.", name=name)
         visit.caller = signed.caller
         response = RedirectResponse(way, 303)
-        keep(response, signed)
+        set_cookie(response, signed)
         return response
 
-    async def _sign_out(self, request: Request, signed: Signed) -> Response:
+    async def _sign_out(self, request: Request, signed: SignedInOperator) -> Response:
         await forms.read(request, signed.csrf)
         await self.sessions.sign_out(signed)
         response = RedirectResponse("/admin/sign-in", 303)
-        forget(response)
+        clear_cookie(response)
         return response
 
 

@@ -180,7 +180,7 @@ def text_of(value: Any) -> Any:
     return value if isinstance(value, list) else str(value)
 
 
-def filled(fields: Sequence[Field], item: Mapping[str, Any], faults: Mapping[str, str]) -> list[Field]:
+def bound(fields: Sequence[Field], item: Mapping[str, Any], faults: Mapping[str, str]) -> list[Field]:
     """Fields with the values of an object and what is wrong with them."""
     result = []
     for each in fields:
@@ -188,12 +188,12 @@ def filled(fields: Sequence[Field], item: Mapping[str, Any], faults: Mapping[str
         value = item.get(name)
         error = faults.get(each.name, "")
         if each.kind == "group":
-            inner = filled(each.fields, value or {}, faults)
+            inner = bound(each.fields, value or {}, faults)
             result.append(replace(each, fields=tuple(inner), error=error))
         elif each.kind == "lines":
             rows = value or []
             made = [
-                tuple(filled(_row(each, nth), row, faults))
+                tuple(bound(_row(each, nth), row, faults))
                 for nth, row in enumerate([*rows, *[{}] * max(0, LINES - len(rows))])
             ]
             result.append(replace(each, value=made, error=error))

@@ -11,11 +11,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from panel import forms, lookups, showing
-from panel.calls import Call, Result, Visit
+from panel import formatting, forms, lookups
 from panel.forms import Field
-from panel.operations import CHOICES, RELATED, Page, Pages, possible
-from panel.sessions import Signed
+from panel.operation_client import OperationClient, OperationResult, PanelContext
+from panel.page_registry import CHOICES, RELATED, PageRegistry, PanelPage, is_allowed
+from panel.sessions import SignedInOperator
 
 ROWS = 25
 SOME = 5
@@ -34,7 +34,7 @@ class Render(Protocol):
 class Section:
     """A list that stands on the page of an item."""
 
-    page: Page
+    page: PanelPage
     rows: Sequence[Mapping[str, Any]]
     ids: tuple[str, ...]
     query: str
@@ -47,19 +47,23 @@ class Section:
         return tuple(name for name in self.page.columns if name != owner)
 
 
-class Desk:
+class PageHandlers:
     """Where an operator reads and changes things, each by the operation of a page."""
 
-    def __init__(self, pages: Pages, call: Call, render: Render) -> None:
+    def __init__(self, pages: PageRegistry, call: OperationClient, render: Render) -> None:
         self.pages = pages
         self.call = call
         self.render = render
 
-    async def _run(self, id: str, request: Request, signed: Signed, **given: Any) -> Result:
-        visit: Visit = request.scope["extensions"]["panel"]
+    async def _run(
+        self, id: str, request: Request, signed: SignedInOperator, **given: Any
+    ) -> OperationResult:
+        visit: PanelContext = request.scope["extensions"]["panel"]
         return await self.call(id, signed.caller, request_id=visit.request_id, **given)
 
-    def _problem(self, request: Request, signed: Signed, page: Page, result: Result) -> Response:
+    def _problem(
+        self, request: Request, signed: SignedInOperator, page: PanelPage, result: OperationResult
+    ) -> Response:
         """The page of what cannot be shown at all."""
         return self.render(
             request, "problem.html", status=result.status, signed=signed, tag=page.tag, message=result.message
@@ -67,7 +71,7 @@ class Desk:
 
     # --- Lists -----------------------------------------------------------------------------------
 
-    async def rows(self, page: Page, request: Request, signed: Signed) -> Response:
+    async def show_list(self, page: PanelPage, request: Request, signed: SignedInOperator) -> Response:
         """A page of rows, narrowed by filters, and the way to the next one."""
         ids = _ids(page, request)
         asked = {name: value for name, value in request.query_params.items() if value and name != "done"}
@@ -75,7 +79,7 @@ class Desk:
         if not result.ok and result.status != 400:
             return self._problem(request, signed, page, result)
         faults = {} if result.ok else result.faults
-        filters = forms.filled(await self._with_choices(page.filters, request, signed), asked, faults)
+        filters = forms.bound(await self._with_choices(page.filters, request, signed), asked, faults)
         rows = result.data if result.ok else []
         filtered = {name: value for name, value in asked.items() if name != "after"}
         return self.render(
@@ -97,7 +101,7 @@ class Desk:
 
     # --- Search ----------------------------------------------------------------------------------
 
-    async def find(self, request: Request, signed: Signed) -> Response:
+    async def find(self, request: Request, signed: SignedInOperator) -> Response:
         """Lead straight to what a text names beyond doubt, or show all that it may mean."""
         sought = request.query_params.get("q", "").strip()[: lookups.MOST_CHARACTERS]
         id = lookups.ticket_id(sought)
@@ -126,7 +130,7 @@ class Desk:
             request, "search.html", signed=signed, sought=sought, found=[*found.values()], message=message
         )
 
-    def _leave_for(self, page: Page, row: Mapping[str, Any]) -> Response:
+    def _leave_for(self, page: PanelPage, row: Mapping[str, Any]) -> Response:
         """Lead to the page of a row of a list."""
         item = self.pages.find("item", page.path + "/{id}")
         assert item is not None
@@ -134,13 +138,13 @@ class Desk:
 
     # --- Items -----------------------------------------------------------------------------------
 
-    async def thing(self, page: Page, request: Request, signed: Signed) -> Response:
+    async def show_item(self, page: PanelPage, request: Request, signed: SignedInOperator) -> Response:
         """An object, what can be done to it, and what belongs to it."""
         ids = _ids(page, request)
         result = await self._run(page.id, request, signed, path=ids)
         if not result.ok:
             return self._problem(request, signed, page, result)
-        actions = [each for each in self.pages.actions(page.path) if possible(each, result.data)]
+        actions = [each for each in self.pages.actions(page.path) if is_allowed(each, result.data)]
         reply = next((each for each in actions if each.id == "reply_to_ticket"), None)
         return self.render(
             request,
@@ -150,7 +154,7 @@ class Desk:
             page=page,
             ids=ids,
             item=result.data,
-            title=showing.title(page.names[1], result.data),
+            title=formatting.title(page.names[1], result.data),
             actions=[each for each in actions if each is not reply],
             reply=reply,
             fields=reply.fields if reply else (),
@@ -160,7 +164,7 @@ class Desk:
         )
 
     async def _sections(
-        self, page: Page, request: Request, signed: Signed, ids: tuple[str, ...]
+        self, page: PanelPage, request: Request, signed: SignedInOperator, ids: tuple[str, ...]
     ) -> list[Section]:
         found = []
         for id, narrowed in RELATED.get(page.id, ()):
@@ -175,7 +179,7 @@ class Desk:
 
     # --- Forms -----------------------------------------------------------------------------------
 
-    async def form(self, page: Page, request: Request, signed: Signed) -> Response:
+    async def form(self, page: PanelPage, request: Request, signed: SignedInOperator) -> Response:
         """A form, empty or filled in; where it is sent, what it asks for is done or the form says why not."""
         ids = _ids(page, request)
         below = self._item_page(page)
@@ -214,8 +218,8 @@ class Desk:
         return self._leave(page, ids, result.data, page.id)
 
     async def _subject(
-        self, page: Page, request: Request, signed: Signed, ids: tuple[str, ...]
-    ) -> Result | None:
+        self, page: PanelPage, request: Request, signed: SignedInOperator, ids: tuple[str, ...]
+    ) -> OperationResult | None:
         """The object that a form changes, or that what it makes will belong to.
 
         One that has no page is looked for in its list. Raises HTTPException where that does not have it.
@@ -240,25 +244,25 @@ class Desk:
 
     async def _form(
         self,
-        page: Page,
+        page: PanelPage,
         request: Request,
-        signed: Signed,
+        signed: SignedInOperator,
         ids: tuple[str, ...],
-        item: Result | None,
+        item: OperationResult | None,
         given: Mapping[str, Any],
         sent: forms.Sent | None = None,
-        refused: Result | None = None,
+        refused: OperationResult | None = None,
     ) -> Response:
         """The form, as it was ``sent`` and ``refused``. It changes the version that its sender has seen."""
         faults = refused.faults if refused else {}
-        fields = forms.filled(await self._with_choices(page.fields, request, signed), given, faults)
+        fields = forms.bound(await self._with_choices(page.fields, request, signed), given, faults)
         data = item.data if item and item.ok else {}
         etag = item.etag if item and item.ok else ""
         stale = refused is not None and refused.status == 412
         if sent and not stale:
             etag = forms.one(sent, "_etag")
         if stale:
-            fields = [_beside(each, data) for each in fields]
+            fields = [with_current_value(each, data) for each in fields]
         named = {each.name for each in fields}
         elsewhere = [text for name, text in faults.items() if name.partition(".")[0] not in named]
         return self.render(
@@ -270,42 +274,42 @@ class Desk:
             page=page,
             ids=ids,
             item=data,
-            title=showing.title(self._one(page), data) if data else "",
+            title=formatting.title(self._one(page), data) if data else "",
             facts=self._facts(page, data),
             back=self._back(page, ids),
             fields=fields,
             key=secrets.token_hex(16),
             etag=etag,
-            message=_said(page, refused) if refused else "",
+            message=refusal_message(page, refused) if refused else "",
             elsewhere=elsewhere,
-            possible=[each for each in self._others(page) if possible(each, data)]
+            possible=[each for each in self._others(page) if is_allowed(each, data)]
             if refused and page.kind == "verb"
             else [],
             sections=await self._sections(page, request, signed, ids),
         )
 
-    def _others(self, page: Page) -> list[Page]:
+    def _others(self, page: PanelPage) -> list[PanelPage]:
         """What else can be done to the same object."""
         below = self._item_page(page)
         return [each for each in self.pages.actions(below.path) if each is not page] if below else []
 
-    def _one(self, page: Page) -> str:
+    def _one(self, page: PanelPage) -> str:
         """What the object is called that a form is about."""
         found = self._item_page(page) or self.pages.find("item", page.object_path)
         return (found or self.pages.find("list", page.list_path) or page).names[1]
 
-    def _facts(self, page: Page, data: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _facts(self, page: PanelPage, data: Mapping[str, Any]) -> Mapping[str, Any]:
         """What is known of an object that has no page of its own, from its list."""
         above = self.pages.find("list", page.list_path)
         own = page.kind == "create" or self._item_page(page)
         return {} if own or above is None else {name: data.get(name) for name in above.columns}
 
-    def _item_page(self, page: Page) -> Page | None:
+    def _item_page(self, page: PanelPage) -> PanelPage | None:
         """The page of the object that a form changes."""
         path = page.object_path if page.kind == "verb" else page.path
         return self.pages.find("item", path) if page.kind != "create" else None
 
-    def _back(self, page: Page, ids: tuple[str, ...]) -> str:
+    def _back(self, page: PanelPage, ids: tuple[str, ...]) -> str:
         """Where a form that is not sent leads back to."""
         below = self._item_page(page)
         if below:
@@ -319,7 +323,7 @@ class Desk:
             path = path.rpartition("/")[0]
         return "/admin"
 
-    def _leave(self, page: Page, ids: tuple[str, ...], data: Mapping[str, Any], done: str) -> Response:
+    def _leave(self, page: PanelPage, ids: tuple[str, ...], data: Mapping[str, Any], done: str) -> Response:
         """Lead to what was made or changed, or to the list that it was in."""
         made = self.pages.find("item", page.path + "/{id}") if page.kind == "create" else None
         if made:
@@ -330,12 +334,17 @@ class Desk:
             where = self._back(page, ids)
         return RedirectResponse(f"{where}?done={done}", 303)
 
-    def _list_of(self, page: Page, ids: tuple[str, ...]) -> str:
+    def _list_of(self, page: PanelPage, ids: tuple[str, ...]) -> str:
         above = self.pages.find("list", page.list_path)
         return above.fill(ids) if above else "/admin"
 
     def _secret(
-        self, page: Page, request: Request, signed: Signed, ids: tuple[str, ...], result: Result
+        self,
+        page: PanelPage,
+        request: Request,
+        signed: SignedInOperator,
+        ids: tuple[str, ...],
+        result: OperationResult,
     ) -> Response:
         """The page that shows a secret, this once."""
         name = next(each for each in SECRETS if each in result.data)
@@ -355,7 +364,7 @@ class Desk:
         )
 
     async def _with_choices(
-        self, fields: Sequence[Field], request: Request, signed: Signed
+        self, fields: Sequence[Field], request: Request, signed: SignedInOperator
     ) -> Sequence[Field]:
         """Fields in which a number is chosen from a list, if that is not too long."""
         result = []
@@ -378,11 +387,11 @@ class Desk:
         return f"Done: {page.summary[0].lower()}{page.summary[1:]}." if page else ""
 
 
-def _ids(page: Page, request: Request) -> tuple[str, ...]:
+def _ids(page: PanelPage, request: Request) -> tuple[str, ...]:
     return tuple(str(request.path_params[name]) for name in re.findall(r"{(\w+)}", page.path))
 
 
-def _headers(page: Page, sent: forms.Sent) -> dict[str, str]:
+def _headers(page: PanelPage, sent: forms.Sent) -> dict[str, str]:
     """What makes a form that is sent twice one request, and refuses to change what has changed meanwhile."""
     if page.kind in ("create", "verb"):
         return {"Idempotency-Key": forms.one(sent, "_key")}
@@ -390,7 +399,7 @@ def _headers(page: Page, sent: forms.Sent) -> dict[str, str]:
     return {"If-Match": etag} if etag else {}
 
 
-def _said(page: Page, refused: Result) -> str:
+def refusal_message(page: PanelPage, refused: OperationResult) -> str:
     """Why a form was refused, with its fields called as they are there."""
     if "Idempotency-Key was used" in refused.message:
         return "This form was sent before with something else in it; open it anew to send it once more."
@@ -400,14 +409,14 @@ def _said(page: Page, refused: Result) -> str:
     )
 
 
-def _beside(field: Field, item: Mapping[str, Any]) -> Field:
+def with_current_value(field: Field, item: Mapping[str, Any]) -> Field:
     """A field with the value that somebody else has given it meanwhile."""
     if field.kind == "group":
         inner = item.get(field.name) or {}
         return replace(
             field,
             fields=tuple(
-                _beside(replace(each), {each.name: inner.get(each.name.rpartition(".")[2])})
+                with_current_value(replace(each), {each.name: inner.get(each.name.rpartition(".")[2])})
                 for each in field.fields
             ),
         )

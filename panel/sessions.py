@@ -30,7 +30,7 @@ NOBODY: Row = SimpleNamespace(id=0, name="", password_hash=passwords.DUMMY_HASH)
 
 
 @dataclass(frozen=True)
-class Signed:
+class SignedInOperator:
     """Somebody who has signed in."""
 
     name: str
@@ -46,7 +46,7 @@ class Signed:
 
 
 class Sessions:
-    """Who has signed in. ``dead`` are hashes of passwords that everybody knows.
+    """Who has signed in. ``disabled_password_hashes`` are hashes of passwords that everybody knows.
 
     Without ``box`` no device is known.
     """
@@ -55,15 +55,15 @@ class Sessions:
         self,
         database: Database,
         clock: Callable[[], datetime],
-        dead: Collection[str] = frozenset(),
+        disabled_password_hashes: Collection[str] = frozenset(),
         box: Box | None = None,
     ) -> None:
         self.database = database
         self.clock = clock
-        self.dead = dead
+        self.disabled_password_hashes = disabled_password_hashes
         self.box = box
 
-    async def find(self, request: Request) -> Signed | None:
+    async def find(self, request: Request) -> SignedInOperator | None:
         """Who has signed in with the request's cookie. Raises Unavailable."""
         secret = read_cookie(request, COOKIE)
         if not secret:
@@ -76,9 +76,11 @@ class Sessions:
         if now - found.used_at >= operators.LAST_USED_RESOLUTION:
             async with self.database.transaction() as db:
                 await operators.used(db, digest, now)
-        return Signed(found.name, Caller.operator(found.operator_id), secret)
+        return SignedInOperator(found.name, Caller.operator(found.operator_id), secret)
 
-    async def sign_in(self, name: str, password: str, address: str, device_cookie: str = "") -> Signed | None:
+    async def sign_in(
+        self, name: str, password: str, address: str, device_cookie: str = ""
+    ) -> SignedInOperator | None:
         """Return a new session, or None where name and password do not fit.
 
         The attempt is counted, and committed, before the password is checked, so that however many come at
@@ -89,7 +91,7 @@ class Sessions:
         name = operator_name(name[: 2 * operators.MAX_NAME])[: operators.MAX_NAME].replace("\0", "\ufffd")
         async with self.database.reading() as db:
             operator = await operators.find(db, name)
-        if operator is None or operator.password_hash in self.dead:
+        if operator is None or operator.password_hash in self.disabled_password_hashes:
             operator = NOBODY
         device = self._device(operator, device_cookie)
         rules = operators.delay_rules(address, device)
@@ -105,7 +107,9 @@ class Sessions:
                 return None
             await operators.reset_attempts(db, name, rules)
             await operators.start(db, operator.id, credentials.digest(secret), now)
-        return Signed(operator.name, Caller.operator(operator.id), secret, self._new_device(operator, now))
+        return SignedInOperator(
+            operator.name, Caller.operator(operator.id), secret, self._new_device(operator, now)
+        )
 
     def _new_device(self, operator: Row, now: datetime) -> str:
         """Return the value of a new device's cookie, "" without a box."""
@@ -126,7 +130,7 @@ class Sessions:
         known = device and self.clock() < datetime.fromtimestamp(int(issued), UTC) + DEVICE_LIFETIME
         return device if known else ""
 
-    async def sign_out(self, signed: Signed) -> None:
+    async def sign_out(self, signed: SignedInOperator) -> None:
         """End the session: its cookie opens nothing any more."""
         async with self.database.transaction() as db:
             await operators.end(db, credentials.digest(signed.secret))
@@ -155,7 +159,7 @@ def read_cookie(request: Request, name: str) -> str:
     return values[0] if len(values) == 1 else ""
 
 
-def keep(response: Response, signed: Signed) -> None:
+def set_cookie(response: Response, signed: SignedInOperator) -> None:
     """Give the browser the cookies of a session and of its device.
 
     The first holds until the browser ends, or the session does.
@@ -166,7 +170,7 @@ def keep(response: Response, signed: Signed) -> None:
         _set_cookie(response, DEVICE_COOKIE, signed.device, f"; Max-Age={seconds}")
 
 
-def forget(response: Response) -> None:
+def clear_cookie(response: Response) -> None:
     """Take the session's cookie away; the device stays known."""
     _set_cookie(response, COOKIE, "", "; Max-Age=0")
 

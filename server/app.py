@@ -264,7 +264,7 @@ def create(settings: Settings | None = None) -> ASGIApp:
         now,
         keys.address,
         SignInLimit(counters),
-        dead={OPERATOR_HASH} if settings.production else (),
+        disabled_password_hashes={OPERATOR_HASH} if settings.production else (),
         box=box,
     )
     # To parse all templates takes longer than the event loop may be blocked, so a thread does it.

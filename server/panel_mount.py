@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from handlers.caller import Caller
 from panel.app import TRIES, Panel
-from panel.calls import Result, Visit
+from panel.operation_client import OperationResult, PanelContext
 from persistence.counters import Counters
 from server.errors import body_of, to_problem
 from server.http.headers import request_id
@@ -36,7 +36,7 @@ class Operations:
         headers: Mapping[str, str] | None = None,
         body: Any = None,
         request_id: str = "",
-    ) -> Result:
+    ) -> OperationResult:
         """Return the response of an operation. Raises what the API would answer with 500."""
         plan, dialect = self.pipeline.plans[operation_id], caller.dialect
         content = b"" if body is None else orjson.dumps(body)
@@ -61,8 +61,8 @@ class Operations:
             problem = to_problem(error)
             if problem.status == 500:
                 raise
-            return Result(problem.status, orjson.loads(body_of(problem, dialect)), problem.headers)
-        return Result(reply.status, orjson.loads(reply.body), reply.headers)
+            return OperationResult(problem.status, orjson.loads(body_of(problem, dialect)), problem.headers)
+        return OperationResult(reply.status, orjson.loads(reply.body), reply.headers)
 
 
 class SignInLimit:
@@ -95,7 +95,7 @@ class PanelMount:
             await self.api(scope, receive, send)
             return
         context = RequestContext(request_id(scope["headers"]), time.perf_counter())
-        visit = Visit(context.request_id)
+        visit = PanelContext(context.request_id)
         scope.setdefault("extensions", {})["panel"] = visit
 
         async def send_with_id(message: Any) -> None:

@@ -58,7 +58,7 @@ def mount_panel(
         clock,
         lambda scope: edge.keys.address(scope),
         SignInLimit(edge.counters),
-        dead=dead,
+        disabled_password_hashes=dead,
         box=BOX,
     )
     return PanelMount(edge, panel, edge.observers)

@@ -433,7 +433,7 @@ class Test10UnsafeConsumptionOfApis:
     async def _deliver(self, server: Running) -> None:
         worker = Worker(server.database, BOX, private=True)
         async with session(private=True) as http:
-            while await worker.round(http) or worker.tasks or worker.results:
+            while await worker.run_once(http) or worker.tasks or worker.results:
                 for task in list(worker.tasks):
                     await task
 

@@ -9,7 +9,7 @@ import pytest
 from markupsafe import escape
 from sqlalchemy import update
 
-from panel.operations import Page, Pages
+from panel.page_registry import PageRegistry, PanelPage
 from persistence import demo
 from persistence.clients import Client
 from persistence.database import Base
@@ -20,7 +20,7 @@ from tests.contract_client import DOCUMENT, OPERATIONS, Api
 from tests.operators import Browser, heading, text
 from tests.running import Running
 
-PAGES = Pages(DOCUMENT)
+PAGES = PageRegistry(DOCUMENT)
 ALL = list(PAGES.by_id.values())
 
 # Of the demo data; what a page needs that is not in the state it is about is shown all the same.
@@ -33,11 +33,11 @@ IDS = {
 }
 
 
-def by_page(pages: list[Page]) -> pytest.MarkDecorator:
+def by_page(pages: list[PanelPage]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("page", pages, ids=lambda each: each.id)
 
 
-def address(page: Page) -> str:
+def address(page: PanelPage) -> str:
     return page.fill([IDS.get(page.tag, "1"), "3" if page.tag == "tokens" else "1"])
 
 
@@ -68,7 +68,7 @@ class TestEveryPage:
         assert len(set(shapes)) == len(shapes)
 
     @by_page(ALL)
-    def test_it_renders(self, page: Page, operator: Browser) -> None:
+    def test_it_renders(self, page: PanelPage, operator: Browser) -> None:
         response = operator.get(address(page))
         assert response.status_code == 200, text(response)
         assert heading(response)
@@ -80,7 +80,7 @@ class TestEveryPage:
         assert re.search(r" on\w+=", response.text) is None
 
     @by_page(ALL)
-    def test_who_has_not_signed_in_is_led_to_where_he_can(self, page: Page, stranger: Browser) -> None:
+    def test_who_has_not_signed_in_is_led_to_where_he_can(self, page: PanelPage, stranger: Browser) -> None:
         where = address(page)
         response = stranger.get(where)
         assert response.status_code == 303
@@ -100,7 +100,7 @@ class TestEveryPage:
         browser.close()
 
     @by_page([each for each in ALL if each.kind not in ("list", "item")])
-    def test_a_form_without_its_sessions_token_is_refused(self, page: Page, operator: Browser) -> None:
+    def test_a_form_without_its_sessions_token_is_refused(self, page: PanelPage, operator: Browser) -> None:
         for values in ({"name": "x"}, {"_csrf": "0" * 64}):
             assert operator.http.post(address(page), data=values).status_code == 403
 

@@ -670,7 +670,7 @@ class TestKnownDevices:
     def test_without_a_box_none_is_known(self, server: Running, name: str) -> None:
         without = sessions.Sessions(server.database, server.clock)
 
-        async def work(db: Connection) -> sessions.Signed | None:
+        async def work(db: Connection) -> sessions.SignedInOperator | None:
             return await without.sign_in(name, PASSWORD, new_address(), "x")
 
         signed = server.inside(work)

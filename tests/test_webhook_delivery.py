@@ -65,17 +65,17 @@ class Office:
         return uid
 
     def worker(self, **options: Any) -> Worker:
-        given: dict[str, Any] = {"private": True, "clock": self.clock, "chance": lambda: 0.0}
+        given: dict[str, Any] = {"private": True, "clock": self.clock, "random": lambda: 0.0}
         return Worker(self.database, BOX, **given | options)
 
     async def deliver(self, worker: Worker | None = None) -> int:
         """Send what is due now, wait for the answers and keep them; how many were sent."""
         worker = worker or self.worker()
         async with session(private=worker.private) as http:
-            sent = await worker.round(http)
+            sent = await worker.run_once(http)
             while worker.tasks:
                 await asyncio.wait(worker.tasks)
-                sent += await worker.round(http)
+                sent += await worker.run_once(http)
         return sent
 
     async def log(self, id: int) -> list[tuple[Row, list[Row]]]:
@@ -294,7 +294,7 @@ class TestTheSchedule:
         async def work(office: Office) -> None:
             id = await office.webhook(receiver.url)
             await office.happens()
-            await office.deliver(office.worker(chance=lambda: 1.0))
+            await office.deliver(office.worker(random=lambda: 1.0))
             ((row, _),) = await office.log(id)
             assert row.due_at == START + timedelta(seconds=6)
 
@@ -450,13 +450,13 @@ class TestCrashes:
             await office.happens()
             worker = office.worker()
             async with session(private=True) as http:
-                await worker.round(http)
+                await worker.run_once(http)
                 await _landed(worker)
                 worker.database = cast(Database, _Down(office.database))
                 with pytest.raises(Unavailable):
-                    await worker.round(http)
+                    await worker.run_once(http)
                 worker.database = office.database
-                await worker.round(http)
+                await worker.run_once(http)
             ((row, attempts),) = await office.log(id)
             assert (row.status, len(attempts)) == ("delivered", 1)
 
@@ -470,11 +470,11 @@ class TestCrashes:
             await office.happens()
             worker = office.worker()
             async with session(private=True) as http:
-                await worker.round(http)
+                await worker.run_once(http)
                 async with office.database.transaction() as db:
                     await webhooks.delete(db, id)
                 await _landed(worker)
-                await worker.round(http)
+                await worker.run_once(http)
             assert worker.results == []
 
         run(url, work)

@@ -18,7 +18,7 @@ import pytest
 import uvloop
 
 from tests.hostile_receivers import RECEIVERS, STALL, Receivers, running_receivers, shortest_gap
-from webhooks.sending import Answer, post, session
+from webhooks.sending import DeliveryResponse, post, session
 
 Run = Callable[[Any], Any]
 
@@ -73,7 +73,7 @@ class TestEachReceiver:
     def test_is_over_in_time_read_little_and_let_go_and_stalls_nobody(
         self, name: str, run: Run, receivers: Receivers
     ) -> None:
-        answers: list[Answer] = []
+        answers: list[DeliveryResponse] = []
 
         async def work() -> float:
             async with session(private=True) as http:
@@ -204,7 +204,7 @@ class TestTheBound:
         early = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * interim
         headers = [f"X-{nth}: {'a' * 1000}" for nth in range(30)]
 
-        async def work() -> Answer:
+        async def work() -> DeliveryResponse:
             async with answering(early + good(5, *headers)) as (url, _), session(private=True) as http:
                 return await post(http, url, b"{}", {}, deadline=5)
 
@@ -222,7 +222,7 @@ class TestTheBound:
         ],
     )
     def test_a_breach_is_told_by_its_bound(self, run: Run, raw: bytes, error: str) -> None:
-        async def work() -> Answer:
+        async def work() -> DeliveryResponse:
             async with answering(raw) as (url, _), session(private=True) as http:
                 return await post(http, url, b"{}", {}, deadline=5)
 
@@ -290,7 +290,7 @@ class TestNames:
     def test_lookups_that_hang_delay_no_other(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         over = self.hang(monkeypatch)
 
-        async def work() -> Answer:
+        async def work() -> DeliveryResponse:
             async with answering(good(2)) as (url, _), session(private=True) as http:
                 port = url.rsplit(":", 1)[1]
                 hanging = [f"http://hook-{nth}.example:{port}" for nth in range(20)]
@@ -310,7 +310,7 @@ class TestNames:
         over = self.hang(monkeypatch)
         before = threading.active_count()
 
-        async def work() -> list[Answer]:
+        async def work() -> list[DeliveryResponse]:
             async with session(private=True) as http:
                 urls = [f"http://hook-{nth}.example/" for nth in range(110)]
                 try:

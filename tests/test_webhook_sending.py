@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from webhooks.sending import Answer, post, session
+from webhooks.sending import DeliveryResponse, post, session
 
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Run = Callable[[Any], Any]
@@ -78,13 +78,13 @@ async def receiver(
         server.close()
 
 
-async def call(url: str, *, deadline: float = 10, headers: dict[str, str] | None = None) -> Answer:
+async def call(url: str, *, deadline: float = 10, headers: dict[str, str] | None = None) -> DeliveryResponse:
     async with session(private=True) as client:
         return await post(client, url, BODY, headers or {}, deadline=deadline)
 
 
-def answered(run: Run, behaviour: Behaviour | bytes, *, deadline: float = 10) -> Answer:
-    async def work() -> Answer:
+def answered(run: Run, behaviour: Behaviour | bytes, *, deadline: float = 10) -> DeliveryResponse:
+    async def work() -> DeliveryResponse:
         async with receiver(behaviour) as here:
             answer = await call(here.url, deadline=deadline)
             # Nothing is left open behind an answer.
@@ -92,7 +92,7 @@ def answered(run: Run, behaviour: Behaviour | bytes, *, deadline: float = 10) ->
             return answer
 
     started = time.monotonic()
-    found: Answer = run(work())
+    found: DeliveryResponse = run(work())
     assert time.monotonic() - started < deadline + 5
     return found
 
@@ -165,7 +165,7 @@ class TestAnswers:
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     def test_a_redirect_to_this_machine_is_not_followed(self, run: Run, status: int) -> None:
-        async def work() -> tuple[Answer, list[bytes]]:
+        async def work() -> tuple[DeliveryResponse, list[bytes]]:
             async with (
                 receiver(response("200 OK")) as inner,
                 receiver(response(f"{status} Moved", f"Location: {inner.url}")) as here,
@@ -404,7 +404,7 @@ class TestTls:
     def test_a_certificate_that_nobody_vouches_for_is_refused(
         self, run: Run, untrusted: ssl.SSLContext
     ) -> None:
-        async def work() -> tuple[Answer, list[bytes]]:
+        async def work() -> tuple[DeliveryResponse, list[bytes]]:
             async with receiver(response("200 OK"), untrusted) as here:
                 return await call(here.url), here.requests
 
@@ -413,7 +413,7 @@ class TestTls:
         assert requests == []
 
     def test_a_receiver_without_tls_is_not_spoken_to(self, run: Run) -> None:
-        async def work() -> tuple[Answer, list[bytes]]:
+        async def work() -> tuple[DeliveryResponse, list[bytes]]:
             async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                 await reader.read(1)
                 writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")

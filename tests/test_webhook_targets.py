@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from webhooks.sending import Answer, post, session
+from webhooks.sending import DeliveryResponse, post, session
 from webhooks.targets import NotCalled, Refused, check_url, guarded_socket, public, refusal, resolve_check
 
 
@@ -172,7 +172,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return answer
 
 
-async def call(url: str, *, private: bool = False) -> Answer:
+async def call(url: str, *, private: bool = False) -> DeliveryResponse:
     async with session(private=private) as client:
         return await post(client, url, b"{}", {}, deadline=5)
 

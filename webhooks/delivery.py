@@ -22,7 +22,7 @@ from persistence.database import Connection, Database, Row
 from persistence.errors import Refusal
 from persistence.sealing import Box, Unsealable
 from webhooks import signing
-from webhooks.sending import Answer, Session, post, session
+from webhooks.sending import DeliveryResponse, Session, post, session
 from webhooks.targets import Refused, check_url
 
 logger = logging.getLogger("cloudarc.webhooks")
@@ -65,7 +65,7 @@ class Result:
     webhook: Row
     token: str
     at: datetime
-    answer: Answer
+    answer: DeliveryResponse
 
 
 class Worker:
@@ -78,39 +78,39 @@ class Worker:
         *,
         private: bool = False,
         clock: Callable[[], datetime] = utc_now,
-        chance: Callable[[], float] = random.random,
+        random: Callable[[], float] = random.random,
     ) -> None:
         self.database = database
         self.box = box
         self.private = private
         self.clock = clock
-        self.chance = chance
-        self.flying: Counter[int] = Counter()
+        self.random = random
+        self.in_flight: Counter[int] = Counter()
         self.tasks: dict[asyncio.Task[None], tuple[Row, str]] = {}
         self.results: list[Result] = []
         self.stopping = asyncio.Event()
-        self.landed = asyncio.Event()
+        self.completed = asyncio.Event()
 
     def stop(self) -> None:
         """Claim no more; ``run`` ends when what is in the air has landed, or after some seconds."""
         self.stopping.set()
-        self.landed.set()
+        self.completed.set()
 
     async def run(self) -> None:
         """Deliver until ``stop``. A database that does not answer is waited for."""
         async with session(private=self.private) as http:
             while not self.stopping.is_set():
                 try:
-                    await self.round(http)
+                    await self.run_once(http)
                 except Refusal as error:
                     logger.warning("deliveries wait: %s", error)
                 except Exception:
                     # One row that cannot be handled must not end the telling of all others.
                     logger.exception("deliveries wait")
                 await self._pause()
-            await self._land()
+            await self._drain()
 
-    async def round(self, http: Session) -> int:
+    async def run_once(self, http: Session) -> int:
         """Keep what has landed, and send what is due; how many deliveries that are."""
         await self._settle()
         return await self._claim(http)
@@ -128,9 +128,9 @@ class Worker:
     async def _pause(self) -> None:
         """Wait a little, less if deliveries land, whose places are free then; those soon after come along."""
         if not self.stopping.is_set():
-            self.landed.clear()
+            self.completed.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.landed.wait(), POLL_SECONDS)
+                await asyncio.wait_for(self.completed.wait(), POLL_SECONDS)
             await asyncio.sleep(GATHER_SECONDS)
 
     async def _claim(self, http: Session) -> int:
@@ -138,7 +138,7 @@ class Worker:
         now, token = self.clock(), secrets.token_hex(16)
         async with self.database.reading() as db:
             waiting = await deliveries.waiting(db, now)
-        rooms = {webhook.id: AT_ONCE - self.flying[webhook.id] for webhook in waiting}
+        rooms = {webhook.id: AT_ONCE - self.in_flight[webhook.id] for webhook in waiting}
         if not any(rooms.values()):
             return 0
         async with self.database.transaction() as db:
@@ -148,7 +148,7 @@ class Worker:
             taken = await deliveries.claimed(db, token)
         by_id = {webhook.id: webhook for webhook in waiting}
         for delivery in taken:
-            self.flying[delivery.webhook_id] += 1
+            self.in_flight[delivery.webhook_id] += 1
             task = asyncio.create_task(self._send(http, delivery, by_id[delivery.webhook_id], token))
             self.tasks[task] = (delivery, token)
             task.add_done_callback(self.tasks.pop)
@@ -162,11 +162,11 @@ class Worker:
                 _check_url(webhook.url, private=self.private)
                 answer = await post(http, webhook.url, *self._signed(delivery, webhook, at))
             except (Refused, Unsealable) as error:
-                answer = Answer(None, 0, "", str(error), None)
+                answer = DeliveryResponse(None, 0, "", str(error), None)
             self.results.append(Result(delivery, webhook, token, at, answer))
-            self.landed.set()
+            self.completed.set()
         finally:
-            self.flying[delivery.webhook_id] -= 1
+            self.in_flight[delivery.webhook_id] -= 1
 
     def _signed(self, delivery: Row, webhook: Row, at: datetime) -> tuple[bytes, dict[str, str]]:
         """The body and the headers of an attempt.
@@ -214,10 +214,10 @@ class Worker:
             return "delivered", now
         if result.delivery.event_id is None or tried >= len(SCHEDULE):
             return "failed", now
-        wait = SCHEDULE[tried] * (1 + SPREAD * self.chance())
+        wait = SCHEDULE[tried] * (1 + SPREAD * self.random())
         return "pending", now + max(wait, timedelta(seconds=answer.retry_after or 0))
 
-    async def _land(self) -> None:
+    async def _drain(self) -> None:
         """Let what is in the air land; what takes too long is given back, for another worker to send."""
         if self.tasks:
             await asyncio.wait(self.tasks, timeout=GRACE_SECONDS)

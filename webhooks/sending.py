@@ -30,7 +30,7 @@ KEEPALIVE_SECONDS = 4.0
 
 
 @dataclass(frozen=True)
-class Answer:
+class DeliveryResponse:
     """What came of one attempt. ``error`` is None exactly when the receiver has taken the event.
 
     ``text`` is the beginning of the answer's body, safe to show; ``retry_after`` is in seconds.
@@ -123,7 +123,7 @@ def client(*, private: bool) -> "aiohttp.ClientSession":
 
 async def post(
     session: Session, url: str, body: bytes, headers: Mapping[str, str], *, deadline: float = DEADLINE
-) -> Answer:
+) -> DeliveryResponse:
     """Send a body and take the answer, all within the deadline in seconds.
 
     Whatever the receiver does is told by the Answer and never raised. Cancelling cancels the request.
@@ -134,7 +134,7 @@ async def post(
 
 async def _post(
     http: "aiohttp.ClientSession", url: str, body: bytes, headers: Mapping[str, str], deadline: float
-) -> Answer:
+) -> DeliveryResponse:
     """Do what ``post`` says, in the loop of the session."""
     from aiohttp import ClientError
 
@@ -162,7 +162,7 @@ async def _post(
         # uvloop raises a RuntimeError for a connection that is gone.
         error = _sentence(failure)
     ms = round((time.monotonic() - started) * 1000)
-    return Answer(status, ms, _harmless(bytes(kept[:KEPT_BYTES])), error, retry_after)
+    return DeliveryResponse(status, ms, _harmless(bytes(kept[:KEPT_BYTES])), error, retry_after)
 
 
 def _judge(status: int) -> str | None:

@@ -106,5 +106,5 @@ def authorize(
         raise Problem(
             403, "This needs an API key." if caller.kind == "client" else "This needs a client's API token."
         )
-    if not caller.may(scope):
+    if not caller.has_scope(scope):
         raise Problem(403, f"The API key lacks the scope {scope}.")

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from panel.operations import Pages
+from panel.page_registry import PageRegistry
 from tests.contract_client import DOCUMENT
 from tests.e2e.conftest import output, program
 from tests.test_command_line import served
 from tests.test_panel_pages import address
 
-PATHS = ["/", "/api/v1/docs", "/admin", *[address(each) for each in Pages(DOCUMENT).by_id.values()]]
+PATHS = ["/", "/api/v1/docs", "/admin", *[address(each) for each in PageRegistry(DOCUMENT).by_id.values()]]
 
 
 @pytest.fixture(scope="module")

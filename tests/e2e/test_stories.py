@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from panel.operations import Pages
+from panel.page_registry import PageRegistry
 from tests.contract_client import DOCUMENT
 from tests.e2e.conftest import program
 from tests.running import ADMIN, CLIENT
@@ -125,7 +125,7 @@ class TestStrangers:
         assert admin(base, "/services/2")["status"] == before != "terminated"
 
     def test_no_text_becomes_a_script_in_any_form_or_page(self, base: str, tell: Story) -> None:
-        pages = Pages(DOCUMENT)
+        pages = PageRegistry(DOCUMENT)
         paths = [address(each) for each in pages.by_id.values()]
         forms = [each for each in paths if each.endswith(("/new", "/edit", "/reply"))]
         looked = [each for each in paths if each not in forms]

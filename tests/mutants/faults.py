@@ -281,7 +281,7 @@ def _let_in(operation: Operation) -> None:
 def _disown(operation: Operation) -> None:
     async def everyones(handler: Work, given: Given) -> Any:
         user = given["user"]
-        if user.owner is not None:
+        if user.client_id is not None:
             TRACES.add()
             given["user"] = dataclasses.replace(user, owner=None)
         return await handler(**given)
@@ -372,9 +372,9 @@ GRANTING = {
 
 def _grant_what_is_lacking(operation: Operation) -> None:
     def granted(old: Callable[..., None], caller: Caller, scopes: Iterable[str], task: str) -> None:
-        if not all(map(caller.may, asked := list(scopes))):
+        if not all(map(caller.has_scope, asked := list(scopes))):
             TRACES.add()
-        old(caller, filter(caller.may, asked), task)
+        old(caller, filter(caller.has_scope, asked), task)
 
     inside(operation, Caller, "require_scopes", granted)
 

@@ -177,7 +177,7 @@ def admitting(operation: contract.Operation, *, kinds: bool = False, scopes: boo
                 admit(plan, caller, dialect)
                 return
             every = frozenset(contract.AUDIENCES)
-            if (kinds and caller.kind not in plan.audiences) or (scopes and not caller.may(plan.scope)):
+            if (kinds and caller.kind not in plan.audiences) or (scopes and not caller.has_scope(plan.scope)):
                 TRACES.add()
             security.authorize(
                 caller, dialect, every if kinds else plan.audiences, None if scopes else plan.scope

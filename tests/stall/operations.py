@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from openapi import contract
-from panel.operations import Pages
+from panel.page_registry import PageRegistry
 from panel.sessions import COOKIE
 from persistence import demo
 from tests.stall.data import DOCUMENT, FIRST, HOOKS, PAGE, SESSION, TEXTS, TOKEN, Sizes, filled, largest
@@ -174,7 +174,7 @@ def measure(target: Target, sizes: Sizes) -> Iterator[Row]:
 def measure_panel(target: Target, sizes: Sizes) -> Iterator[Row]:
     """One row for each page of the panel."""
     last = Requests(sizes).last
-    for page in Pages(DOCUMENT).by_id.values():
+    for page in PageRegistry(DOCUMENT).by_id.values():
         # The second id of a path is that of a token or a delivery.
         ids = [str(id) for id in (last[page.path.split("/")[1]], FIRST + PAGE - 1)]
         sent = request("GET", page.fill(ids), headers=[SESSION_HEADER])

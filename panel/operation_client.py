@@ -10,7 +10,7 @@ from handlers.caller import Caller
 
 
 @dataclass(frozen=True)
-class Result:
+class OperationResult:
     """An answer in the operator's dialect."""
 
     status: int
@@ -57,7 +57,7 @@ class Result:
         return parse_qs(target.partition("?")[2]).get("after", [None])[0]
 
 
-class Call(Protocol):
+class OperationClient(Protocol):
     """Runs the plan of an operation. Raises what is no refusal."""
 
     async def __call__(
@@ -70,11 +70,11 @@ class Call(Protocol):
         headers: Mapping[str, str] | None = None,
         body: Any = None,
         request_id: str = "",
-    ) -> Result: ...
+    ) -> OperationResult: ...
 
 
 @dataclass
-class Visit:
+class PanelContext:
     """One request of the panel, as far as it has got; the server logs it."""
 
     request_id: str

@@ -79,7 +79,7 @@ VERBS = {"services": lifecycle.SERVICE, "invoices": lifecycle.INVOICE}
 
 
 @dataclass(frozen=True)
-class Page:
+class PanelPage:
     """One operation as a page; ``kind`` is list, item, create, update, delete or verb."""
 
     id: str
@@ -137,23 +137,23 @@ class Page:
         return "/admin" + re.sub(r"{\w+}", lambda _: next(numbers), self.url)
 
 
-class Pages:
+class PageRegistry:
     """All pages, by the id of their operation."""
 
     def __init__(self, document: contract.Document) -> None:
         mine = [
             each for each in contract.operations(document) if "admin" in each.audiences and not each.public
         ]
-        self.by_id = {each.id: _page(document, each) for each in mine}
+        self.by_id = {each.id: _panel_page(document, each) for each in mine}
 
-    def __getitem__(self, id: str) -> Page:
+    def __getitem__(self, id: str) -> PanelPage:
         return self.by_id[id]
 
-    def find(self, kind: str, path: str) -> Page | None:
+    def find(self, kind: str, path: str) -> PanelPage | None:
         """The page of a kind for a path of the contract."""
         return next((each for each in self.by_id.values() if (each.kind, each.path) == (kind, path)), None)
 
-    def actions(self, path: str) -> list[Page]:
+    def actions(self, path: str) -> list[PanelPage]:
         """What can be done to what lies at a path: changed, then its verbs, deleted last."""
         found = [
             each
@@ -163,13 +163,13 @@ class Pages:
         ]
         return sorted(found, key=lambda each: ("update", "verb", "delete").index(each.kind))
 
-    def index(self, tag: str) -> Page:
+    def index(self, tag: str) -> PanelPage:
         """The first page of a noun."""
         pages = [each for each in self.by_id.values() if each.tag == tag and "{" not in each.path]
         return next(each for each in pages if each.kind in ("list", "item"))
 
 
-def _page(document: contract.Document, operation: contract.Operation) -> Page:
+def _panel_page(document: contract.Document, operation: contract.Operation) -> PanelPage:
     spec = operation.spec
     parameters = [contract.deref(document, each) for each in spec.get("parameters", ())]
     query = [
@@ -182,7 +182,7 @@ def _page(document: contract.Document, operation: contract.Operation) -> Page:
     fields = fields_of(document, contract.branch(document, body, "admin")) if body else ()
     kinds = {"put": "update", "delete": "delete", "get": "list" if paged else "item"}
     kind = "create" if operation.id.startswith("create_") else kinds.get(operation.method, "verb")
-    return Page(
+    return PanelPage(
         id=operation.id,
         kind=kind,
         tag=spec["tags"][0],
@@ -214,7 +214,7 @@ def _members(document: contract.Document, operation: contract.Operation) -> tupl
     return tuple(contract.deref(document, answer["properties"]["data"]["items"])["properties"])
 
 
-def possible(page: Page, item: Mapping[str, Any]) -> bool:
+def is_allowed(page: PanelPage, item: Mapping[str, Any]) -> bool:
     """Whether an object is in a state from which the page's verb may start, as far as there is a rule."""
     verb = VERBS.get(page.tag, {}).get(page.path.rpartition("/")[2])
     state = {"overdue": "unpaid"}.get(str(item.get("status")), str(item.get("status")))
