@@ -20,7 +20,7 @@ from benchmarks.store import CLIENT, Store
 from benchmarks.work import BASE, LIST, TICKETS, Request
 from handlers import services, tickets
 from handlers.caller import Caller
-from openapi import contract
+from openapi import loading
 from persistence.engines import connect
 from server.app import assemble, now
 from server.http.body import COMPLETE
@@ -51,7 +51,7 @@ def own_cost(store: Store, rounds: int, calls: int, hello: Callable[[], float]) 
 async def _costs(url: str, rounds: int, calls: int, hello: Callable[[], float]) -> Mapping[str, Own]:
     database = Memory(connect(url))
     await database.open()
-    edge, _ = assemble(database, contract.bundle())
+    edge, _ = assemble(database, loading.bundle())
 
     async def bare_list() -> None:
         async with database.reading() as db:

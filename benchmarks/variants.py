@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.processes import PYTHON, ROOT, Server, serving
 from benchmarks.store import Backend, Store
-from openapi import contract
+from openapi import contract, loading, projection
 from persistence.redis_pipeline import SCRIPT
 from tests.postgres import free_port
 
@@ -116,7 +116,7 @@ def write_specs(folder: Path) -> None:
         "client": {("/tickets", "post")},
     }
     for audience in contract.AUDIENCES:
-        document = contract.project(contract.bundle(), audience)
+        document = projection.project(loading.bundle(), audience)
         paths = {}
         for path, item in document["paths"].items():
             # Beside the operations an item has the parameters that they share.

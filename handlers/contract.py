@@ -9,7 +9,9 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
-from openapi.contract import ROOT, Audience, Rendition, Version, bundle, published, webhooks
+from openapi.contract import ROOT, Audience, Version, webhooks
+from openapi.loading import bundle
+from openapi.rendering import Rendition, published
 
 Document = tuple[Rendition, int]
 

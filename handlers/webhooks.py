@@ -14,8 +14,8 @@ from persistence import webhooks as endpoints
 from persistence.database import Connection, Row
 from persistence.sealing import Box
 from webhooks import outbox, signing
-from webhooks.events import kinds
-from webhooks.targets import resolve_check
+from webhooks.events import event_kinds
+from webhooks.targets import check_resolves_public
 
 SHOWN_ATTEMPTS = 20
 """As many as the contract shows of a delivery, the last ones."""
@@ -105,7 +105,7 @@ def _sealed(box: Box, id: int) -> tuple[str, str]:
 async def _pending_events(db: Connection, id: int) -> Collection[str]:
     """The names of the events that wait to be sent to a webhook, or of all events where very many wait."""
     names = await deliveries.pending_events(db, id)
-    return kinds() if names is None else names
+    return event_kinds() if names is None else names
 
 
 async def list_webhooks(
@@ -127,7 +127,7 @@ async def create_webhook(
     """Have a URL told of events, and show the secret."""
     _require_readable(user, body["events"])
     # Nothing is locked yet while its host is looked up.
-    await resolve_check(body["url"], private=private_targets)
+    await check_resolves_public(body["url"], private=private_targets)
     made = await endpoints.create(db, **{"active": True} | body, now=now)
     secret, sealed = _sealed(box, made.id)
     await endpoints.seal(db, made.id, sealed)
@@ -145,7 +145,7 @@ async def update_webhook(
     """Change the members that the body names."""
     _require_readable(user, body.get("events", ()))
     if "url" in body:
-        await resolve_check(body["url"], private=private_targets)
+        await check_resolves_public(body["url"], private=private_targets)
     if "url" in body or body.get("active"):
         # Pending deliveries are sent too, also those of events that the webhook no longer has.
         webhook = await endpoints.lock(db, id)

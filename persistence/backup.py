@@ -27,7 +27,7 @@ from persistence.listing import COMPACT, Tally
 from persistence.migrations import VERSION
 from persistence.operators import Session
 from persistence.sealing import start_mac
-from persistence.settings import Settings
+from persistence.settings import StoredSettings
 
 FORMAT = 2
 MAX_LINE = 8 * 1024 * 1024
@@ -276,7 +276,7 @@ async def _restore(database: Database, lines: Lines, progress: Progress) -> int:
         if head["rows"].keys() != {each.name for each in _tables()}:
             raise Damaged("rows of its first line names other tables")
         # A migration puts a row there.
-        await db.execute(delete(Settings))
+        await db.execute(delete(StoredSettings))
         for table in _tables():
             if await _count(db, table):
                 raise Conflict("The database is not empty; a backup goes into an empty one only.")

@@ -18,7 +18,7 @@ REFRESH_SECONDS = 2.0
 """The contract promises 5; the rest is for a database that is slow to answer."""
 
 
-class Settings(Base):
+class StoredSettings(Base):
     """Null is what was never set: the server's default holds."""
 
     __tablename__ = "settings"
@@ -47,7 +47,7 @@ NO_LIMITS = RuntimeSettings()
 
 ID = 1
 
-TABLE = Settings.__table__
+TABLE = StoredSettings.__table__
 
 GET = select(TABLE).where(TABLE.c.id == ID)
 
@@ -77,7 +77,7 @@ async def update(
     before = _values(await require(db, HOLD, "settings"), defaults)
     # One that was never set, and is to become what its default is, is no change.
     new = {name: value for name, value in values.items() if value != getattr(before, name)}
-    return _values(await update_row(db, Settings, "settings", ID, new, versions), defaults)
+    return _values(await update_row(db, StoredSettings, "settings", ID, new, versions), defaults)
 
 
 def _values(row: Row, defaults: RuntimeSettings) -> RuntimeSettings:

@@ -21,7 +21,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from openapi import contract
+from openapi import contract, loading
 from panel.app import Panel
 from persistence.counters import Counters
 from persistence.database import Database
@@ -227,7 +227,7 @@ def create(settings: Settings | None = None) -> ASGIApp:
     end_worker_with_server()
     settings = settings or read_settings()
     logs.set_up(settings)
-    document = contract.bundle()
+    document = loading.bundle()
     defaults = RuntimeSettings(
         rate_limit_client=settings.rate_limit_client,
         rate_limit_admin=settings.rate_limit_admin,

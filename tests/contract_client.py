@@ -18,9 +18,9 @@ from openapi_schema_validator import OAS30Validator, oas30_format_checker
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT4
 
-from openapi import contract
+from openapi import contract, json_schema, loading
 
-DOCUMENT = contract.bundle()
+DOCUMENT = loading.bundle()
 OPERATIONS = list(contract.operations(DOCUMENT))
 REGISTRY = Registry().with_resource(
     "urn:contract", Resource.from_contents(DOCUMENT, default_specification=DRAFT4)
@@ -178,7 +178,7 @@ def _body_validator(operation_id: str, dialect: str) -> Any:
         return None
     schema = operation.spec["requestBody"]["content"]["application/json"]["schema"]
     branch = contract.branch(DOCUMENT, schema, dialect)  # type: ignore[arg-type]
-    root = {**contract.json_schema(branch), "components": contract.json_schema(DOCUMENT["components"])}
+    root = {**json_schema.json_schema(branch), "components": json_schema.json_schema(DOCUMENT["components"])}
     return _compile(root)
 
 
@@ -257,7 +257,7 @@ def allowed(request: httpx.Request, operation: contract.Operation, dialect: str)
             if schema["type"] == "integer" and re.fullmatch(r"-?(0|[1-9]\d{0,30})", text, re.ASCII)
             else text
         )
-        if not _compile(contract.json_schema(schema)).is_valid(value):
+        if not _compile(json_schema.json_schema(schema)).is_valid(value):
             return False
     validator = _body_validator(operation.id, dialect)
     content = request.content

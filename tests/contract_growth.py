@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from openapi import contract
+from openapi import contract, loading
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = contract.ROOT / "published.json"
@@ -272,7 +272,7 @@ def written(text: str, between: str) -> str:
 
 def main(arguments: list[str]) -> int:
     """The command line; the result is the exit status."""
-    new = contract.bundle()
+    new = loading.bundle()
     if arguments not in ([], ["changelog"], ["publish"]):
         print("contract_growth: say nothing, `changelog` or `publish`.", file=sys.stderr)
         return 2

@@ -19,7 +19,7 @@ from referencing.jsonschema import DRAFT4, DRAFT202012
 import handlers
 from handlers.tokens import CLIENT_SCOPES
 from handlers.webhooks import read_scope
-from openapi import contract
+from openapi import contract, json_schema, loading
 from persistence import lifecycle
 from server.errors import CODES
 from server.http.body import MAX_BODY
@@ -49,7 +49,7 @@ SENT_HEADERS = {
 MAX_ANSWER = 4 * 1024 * 1024
 """Bytes. SECURITY.md promises this of every answer."""
 
-FAREWELL = {"Deprecation", "Sunset"}
+DEPRECATION = {"Deprecation", "Sunset"}
 
 ALWAYS = {"400", "405", "406", "408", "413", "415", "429", "500", "503"}
 
@@ -196,7 +196,9 @@ def required_members_are_defined(document: contract.Document) -> Iterator[str]:
 def everything_is_bounded(document: contract.Document) -> Iterator[str]:
     for where, schema in schemas(document):
         kind, _ = kind_of(schema)
-        bounded = "enum" in schema or "maxLength" in schema or schema.get("format") in contract.DATE_FORMATS
+        bounded = (
+            "enum" in schema or "maxLength" in schema or schema.get("format") in json_schema.DATE_FORMATS
+        )
         if kind == "string" and not bounded:
             yield f"{where} has no maxLength"
         if kind == "array" and "maxItems" not in schema:
@@ -218,7 +220,7 @@ def formats_of_dates_stand_alone(document: contract.Document) -> Iterator[str]:
     for where, schema in schemas(document):
         # Generated clients hold a date that they have read to what is meant for its text.
         beside = sorted({"pattern", "minLength", "maxLength"} & schema.keys())
-        if schema.get("format") in contract.DATE_FORMATS and beside:
+        if schema.get("format") in json_schema.DATE_FORMATS and beside:
             yield f"{where} has {', '.join(beside)} beside its format"
 
 
@@ -256,7 +258,7 @@ def input_schemas(document: contract.Document) -> Iterator[tuple[str, dict[str, 
 @rule
 def every_text_of_input_says_what_it_may_contain(document: contract.Document) -> Iterator[str]:
     for where, schema in input_schemas(document):
-        said = {"enum", "pattern"} & schema.keys() or schema.get("format") in contract.DATE_FORMATS
+        said = {"enum", "pattern"} & schema.keys() or schema.get("format") in json_schema.DATE_FORMATS
         barred = schema.get("not", {}).get("pattern", "")
         if kind_of(schema)[0] == "string" and not said and not re.search(barred or "(?!)", "\0"):
             yield f"{where} admits any character, NUL too; give it a pattern or an x-text"
@@ -269,7 +271,7 @@ def every_value_of_an_enum_has_a_name(document: contract.Document) -> Iterator[s
         names = schema.get("x-enum-varnames", values)
         if "" in values:
             yield f"{where} has an empty value"
-        if not all(contract.IDENTIFIER.fullmatch(str(each)) for each in names):
+        if not all(loading.IDENTIFIER.fullmatch(str(each)) for each in names):
             yield f"{where} needs x-enum-varnames, for its values are no identifiers"
         if len(names) != len(values) or len(set(names)) != len(names):
             yield f"{where} needs one x-enum-varnames for each value"
@@ -281,7 +283,7 @@ def what_is_admitted_is_not_too_large(document: contract.Document) -> Iterator[s
         content = operation.spec.get("requestBody", {}).get("content", {})
         for media_type in content.values():
             # A caller may write each character as an escaped pair.
-            size = contract.largest_json(document, media_type["schema"], len(r"\ud83e\udd8a"))
+            size = json_schema.largest_json(document, media_type["schema"], len(r"\ud83e\udd8a"))
             if size > MAX_BODY:
                 yield f"{operation.id} admits bodies of {size} bytes, and the server {MAX_BODY}"
 
@@ -291,7 +293,7 @@ def no_answer_is_too_large(document: contract.Document) -> Iterator[str]:
     for operation in contract.operations(document):
         for status, response in operation.spec["responses"].items():
             for media in contract.deref(document, response).get("content", {}).values():
-                if (size := contract.largest_json(document, media["schema"])) > MAX_ANSWER:
+                if (size := json_schema.largest_json(document, media["schema"])) > MAX_ANSWER:
                     yield f"{operation.id} {status} admits answers of {size} bytes, more than {MAX_ANSWER}"
 
 
@@ -415,7 +417,7 @@ def what_is_deprecated_says_since_when_and_until(document: contract.Document) ->
             yield from (f"{operation.id} has {key}, but is not deprecated" for key in dates)
             continue
         try:
-            assert operation.farewell
+            assert operation.deprecation_headers
         except (KeyError, TypeError, ValueError):
             yield f"{operation.id} needs x-deprecated and x-sunset, as dates in quotes"
             continue
@@ -424,7 +426,7 @@ def what_is_deprecated_says_since_when_and_until(document: contract.Document) ->
         for status, response in operation.spec["responses"].items():
             headers = contract.deref(document, response)["headers"]
             yield from (
-                f"{operation.id} {status} has no {name}" for name in sorted(FAREWELL - headers.keys())
+                f"{operation.id} {status} has no {name}" for name in sorted(DEPRECATION - headers.keys())
             )
 
 
@@ -703,7 +705,7 @@ def webhooks_are_the_events(document: contract.Document) -> Iterator[str]:
             yield f"{name} may lack a member"
         if contract.deref(document, schema["properties"]["event"]).get("enum") != [name]:
             yield f"{name} is not the one value of its event"
-        size = contract.largest_json(document, schema["properties"]["data"])
+        size = json_schema.largest_json(document, schema["properties"]["data"])
         members = contract.deref(document, schema["properties"]["data"])["properties"]
         if size > schemas["EventData"]["x-max-bytes"] or len(members) > schemas["EventData"]["maxProperties"]:
             yield f"the data of {name} cannot stand in an event"

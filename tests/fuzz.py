@@ -38,12 +38,12 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
 )
 
-from openapi import contract
+from openapi import contract, loading
 from persistence import demo
 
 AMOUNT = re.compile(r"(0|[1-9][0-9]{0,7})(\.[0-9]{1,2})?")
 KEY = re.compile('("[!-~]{1,255}"|[!-~]{1,255})')
-SCHEMAS = contract.bundle()["components"]["schemas"]
+SCHEMAS = loading.bundle()["components"]["schemas"]
 NAMES = {"email": "EmailInput", "domain": "ServiceDomainInput", "username": "ServiceUsernameInput"}
 WEBHOOK_URL = re.compile(SCHEMAS["WebhookUrl"]["pattern"])
 
@@ -64,7 +64,7 @@ ALONE = frozenset({"update_settings"})
 
 # They serve the contract, and no projection has them.
 OWN = frozenset(
-    each.id for each in contract.operations(contract.bundle()) if contract.OWN_TAG in each.spec["tags"]
+    each.id for each in contract.operations(loading.bundle()) if contract.OWN_TAG in each.spec["tags"]
 )
 
 SERVED = contract.ROOT / "schemathesis.toml"
@@ -409,9 +409,9 @@ def _read_scenario(outcome: Outcome, recorder: dict[str, Any]) -> set[str]:
 
 IF_MATCH = frozenset(
     f"{operation.method.upper()} {operation.path}"
-    for operation in contract.operations(contract.bundle())
+    for operation in contract.operations(loading.bundle())
     for each in operation.spec.get("parameters", [])
-    if contract.deref(contract.bundle(), each)["name"] == "If-Match"
+    if contract.deref(loading.bundle(), each)["name"] == "If-Match"
 )
 
 

@@ -23,7 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from handlers.dialects import ClientDialect
-from openapi import contract
+from openapi import contract, projection
 from persistence.database import Database
 from persistence.engines.sqlite import SQLite
 from persistence.settings import NO_LIMITS
@@ -121,10 +121,10 @@ def stock(
         strict_validation=True,
         validate_responses=True,
     )
-    projection = contract.project(document, audience, own=True)
+    projected = projection.project(document, audience, own=True)
     # The edge adds it behind stock's back.
-    projection["components"]["headers"]["XRequestId"]["required"] = False
-    app.add_api(projection)
+    projected["components"]["headers"]["XRequestId"]["required"] = False
+    app.add_api(projected)
     return app.middleware._build_middleware_stack()[0]
 
 

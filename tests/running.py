@@ -16,7 +16,7 @@ import uvicorn
 from sqlalchemy import func, select
 from starlette.types import ASGIApp
 
-from openapi import contract
+from openapi import contract, loading
 from panel.app import Panel
 from persistence import demo, migrations
 from persistence.counters import Counters
@@ -200,7 +200,7 @@ def assembled(
     database = connect(url)
     api = app.assemble(
         database,
-        document or contract.bundle(),
+        document or loading.bundle(),
         clock,
         defaults=defaults,
         counters=counters,

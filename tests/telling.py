@@ -16,7 +16,7 @@ async def tell(db: Connection, box: Box, url: str, number: int = 1) -> None:
     now = datetime.now(UTC)
     row = await webhooks.create(db, url=url, events=("invoice.paid",), active=True, now=now)
     await webhooks.seal(db, row.id, box.seal(signing.mint(token_bytes), f"webhook:{row.id}"))
-    base = signing.base("invoice.paid", "2026-01-31T12:00:00Z", {"id": 1}).decode()
+    base = signing.signed_payload("invoice.paid", "2026-01-31T12:00:00Z", {"id": 1}).decode()
     for _ in range(number):
         uid = f"evt_{token_hex(10)}"
         await events.add(db, uid=uid, event="invoice.paid", base=base, now=now)

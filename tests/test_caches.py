@@ -22,15 +22,15 @@ PACKAGES = ("handlers", "openapi", "panel", "persistence", "server", "webhooks")
 KEYED_BY_CODE = {
     "handlers.contract.docs_page",
     "handlers.contract.schemathesis_configuration",
-    "openapi.contract._published",
-    "openapi.contract._read",
+    "openapi.rendering._published",
+    "openapi.loading._read",
     "persistence.database.update_by_id",
     "persistence.database.select_by_id",
     "persistence.database.delete_by_id",
     "persistence.database.as_one_statement",
     "persistence.listing.Listing._statement",
     "persistence.listing.Listing._total",
-    "webhooks.events.kinds",
+    "webhooks.events.event_kinds",
 }
 
 ENTRY = 2_000

@@ -19,7 +19,7 @@ import httpx
 import psutil
 import pytest
 
-from openapi import contract
+from openapi import contract, rendering
 from persistence import migrations
 from persistence.engines import connect
 from persistence.engines.sqlite import keep_private
@@ -416,15 +416,15 @@ class TestSpec:
     @pytest.mark.parametrize("audience", [None, "client", "admin"])
     @pytest.mark.parametrize("form", ["json", "yaml"])
     def test_it_prints_what_is_served(
-        self, tmp_path: Path, form: contract.Form, audience: contract.Audience | None
+        self, tmp_path: Path, form: rendering.Form, audience: contract.Audience | None
     ) -> None:
         chosen = ["--audience", audience] if audience else []
         result = command(tmp_path, "spec", "--format", form, *chosen)
-        assert result.stdout.encode() == contract.published(form, audience).body
+        assert result.stdout.encode() == rendering.published(form, audience).body
 
     def test_it_prints_it_in_openapi_3_1_too(self, tmp_path: Path) -> None:
         result = command(tmp_path, "spec", "--format", "json", "--version", "3.1")
-        assert result.stdout.encode() == contract.published("json", version="3.1").body
+        assert result.stdout.encode() == rendering.published("json", version="3.1").body
 
 
 class TestSettings:

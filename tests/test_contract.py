@@ -11,13 +11,13 @@ import pytest
 import yaml
 from openapi_spec_validator import validate
 
-from openapi import contract
+from openapi import contract, loading, projection, rendering
 from tests import contract_rules
 from tests.contract_rules import RULES
 from webhooks import signing
 
-DOCUMENT = contract.bundle()
-MODERN = contract.modernise(DOCUMENT)
+DOCUMENT = loading.bundle()
+MODERN = projection.to_openapi_31(DOCUMENT)
 VERSIONS: dict[contract.Version, contract.Document] = {"3.0": DOCUMENT, "3.1": MODERN}
 
 
@@ -33,7 +33,7 @@ def _schema(name: str) -> Callable[[Any], Any]:
     return lambda document: document["components"]["schemas"][name]
 
 
-FAREWELL = {"deprecated": True, "x-deprecated": "2027-01-01", "x-sunset": "2027-07-01"}
+DEPRECATION = {"deprecated": True, "x-deprecated": "2027-01-01", "x-sunset": "2027-07-01"}
 
 # For each rule a way to break it: where, and what is done there.
 BREAKS: dict[str, list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]] = {
@@ -168,9 +168,9 @@ BREAKS: dict[str, list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]] = {
     "what_is_deprecated_says_since_when_and_until": [
         (_path("/invoices", "get"), lambda node: node.update({"x-sunset": "2027-07-01"})),
         (_path("/invoices", "get"), lambda node: node.update(deprecated=True)),
-        (_path("/invoices", "get"), lambda node: node.update(FAREWELL)),
-        (_path("/invoices", "get"), lambda node: node.update(FAREWELL | {"x-sunset": "2026-01-01"})),
-        (_path("/invoices", "get"), lambda node: node.update(FAREWELL | {"x-sunset": "soon"})),
+        (_path("/invoices", "get"), lambda node: node.update(DEPRECATION)),
+        (_path("/invoices", "get"), lambda node: node.update(DEPRECATION | {"x-sunset": "2026-01-01"})),
+        (_path("/invoices", "get"), lambda node: node.update(DEPRECATION | {"x-sunset": "soon"})),
     ],
     "what_is_shown_can_be_written": [
         (_schema("ClientAccount"), lambda node: node["properties"].update(tax_id={"type": "string"})),
@@ -314,7 +314,7 @@ class TestRules:
 class TestBundle:
     @pytest.mark.parametrize("audience", [None, "client", "admin"])
     def test_it_and_its_projections_are_valid_openapi(self, audience: contract.Audience | None) -> None:
-        validate(contract.project(DOCUMENT, audience) if audience else DOCUMENT)
+        validate(projection.project(DOCUMENT, audience) if audience else DOCUMENT)
 
     def test_nothing_in_the_files_is_left_over(self) -> None:
         used = {name for kind in DOCUMENT["components"].values() for name in kind}
@@ -326,29 +326,29 @@ class TestBundle:
         files += [PurePosixPath("schemas", each.name) for each in (contract.ROOT / "schemas").glob("*.yaml")]
         assert len(files) > 5
         for file in files:
-            left = {name for name in contract._read(file) if name not in used}
+            left = {name for name in loading._read(file) if name not in used}
             assert not left, f"openapi/{file}: {left}"
 
     def test_what_is_published_reads_back_as_the_bundle(self) -> None:
-        assert yaml.safe_load(contract.published("json").body) == DOCUMENT
-        assert yaml.safe_load(contract.published("yaml").body) == DOCUMENT
-        assert json.loads(contract.published("json", version="3.1").body) == MODERN
-        assert yaml.safe_load(contract.published("yaml", version="3.1").body) == MODERN
+        assert yaml.safe_load(rendering.published("json").body) == DOCUMENT
+        assert yaml.safe_load(rendering.published("yaml").body) == DOCUMENT
+        assert json.loads(rendering.published("json", version="3.1").body) == MODERN
+        assert yaml.safe_load(rendering.published("yaml", version="3.1").body) == MODERN
 
     def test_the_renditions_are_stable(self) -> None:
-        assert contract.render(contract.bundle(), "json") == contract.render(contract.bundle(), "json")
+        assert rendering.render(loading.bundle(), "json") == rendering.render(loading.bundle(), "json")
 
 
 class TestModern:
     @pytest.mark.parametrize("audience", [None, "client", "admin"])
     def test_it_and_its_projections_are_valid_openapi(self, audience: contract.Audience | None) -> None:
-        document = contract.modernise(contract.project(DOCUMENT, audience) if audience else DOCUMENT)
+        document = projection.to_openapi_31(projection.project(DOCUMENT, audience) if audience else DOCUMENT)
         assert document["openapi"] == "3.1.0"
         validate(document)
 
     def test_its_webhooks_are_the_events(self) -> None:
         assert [each.path for each in contract.webhooks(MODERN)] == list(DOCUMENT["x-webhooks"])
-        assert "webhooks" not in contract.modernise(contract.project(DOCUMENT, "client"))
+        assert "webhooks" not in projection.to_openapi_31(projection.project(DOCUMENT, "client"))
 
     def test_a_type_array_says_what_may_be_null(self) -> None:
         assert DOCUMENT["components"]["schemas"]["AdminPaidAt"]["nullable"] is True
@@ -362,7 +362,7 @@ class TestModern:
             "example": tricky,
         }
         document = {"components": {"schemas": {"X": schema}, "examples": {"Y": {"value": tricky}}}, "x": 1}
-        found = contract.modernise(document)["components"]
+        found = projection.to_openapi_31(document)["components"]
         assert found["schemas"]["X"]["examples"] == [tricky]
         assert found["schemas"]["X"]["properties"] == {
             "example": {"type": ["string", "null"]},
@@ -406,7 +406,7 @@ class TestWebhooks:
 class TestProjections:
     @pytest.mark.parametrize("audience", contract.AUDIENCES)
     def test_they_hold_what_the_audience_may_call(self, audience: contract.Audience) -> None:
-        projected = {each.id for each in contract.operations(contract.project(DOCUMENT, audience))}
+        projected = {each.id for each in contract.operations(projection.project(DOCUMENT, audience))}
         callable = {each.id for each in contract.operations(DOCUMENT) if audience in each.audiences}
         own = {each.id for each in contract.operations(DOCUMENT) if each.spec["tags"] == ["contract"]}
         assert own == {"show_openapi_json", "show_openapi_yaml", "show_docs", "show_schemathesis_toml"}
@@ -416,16 +416,16 @@ class TestProjections:
         told = re.compile(
             r"\bscopes?\b|\boperators?\b(?! of this server)|\ban API key gets\b|x-scope", re.IGNORECASE
         )
-        text = contract.render(contract.project(DOCUMENT, "client"), "yaml").body.decode()
+        text = rendering.render(projection.project(DOCUMENT, "client"), "yaml").body.decode()
         assert [line for line in text.splitlines() if told.search(line)] == []
-        whole = contract.render(DOCUMENT, "yaml").body.decode()
+        whole = rendering.render(DOCUMENT, "yaml").body.decode()
         assert len([line for line in whole.splitlines() if told.search(line)]) > 100
 
     @pytest.mark.parametrize("audience", contract.AUDIENCES)
     def test_a_description_for_one_audience_is_in_its_projection_alone(
         self, audience: contract.Audience
     ) -> None:
-        projected = {each.id: each for each in contract.operations(contract.project(DOCUMENT, audience))}
+        projected = {each.id: each for each in contract.operations(projection.project(DOCUMENT, audience))}
         noted = [each for each in contract.operations(DOCUMENT) if "x-description" in each.spec]
         assert len(noted) > 10
         for each in noted:
@@ -437,7 +437,7 @@ class TestProjections:
 
     @pytest.mark.parametrize("audience", contract.AUDIENCES)
     def test_no_success_and_no_body_is_a_choice_by_dialect(self, audience: contract.Audience) -> None:
-        document = contract.project(DOCUMENT, audience)
+        document = projection.project(DOCUMENT, audience)
         for where, media in contract_rules.media_types(document):
             late = where.endswith(("body", "200", "201", "400", "403", "408", "409", "412", "422"))
             choice = "oneOf" in contract.deref(document, media["schema"])
@@ -447,38 +447,38 @@ class TestProjections:
     def test_statuses_before_the_credential_keep_both_on_shared_operations(
         self, audience: contract.Audience
     ) -> None:
-        document = contract.project(DOCUMENT, audience)
+        document = projection.project(DOCUMENT, audience)
         operation = document["paths"]["/tickets"]["post"]
         for status in ("401", "404", "405", "406", "413", "415", "429", "500", "503"):
             media = contract.deref(document, operation["responses"][status])["content"]["application/json"]
             assert len(contract.deref(document, media["schema"])["oneOf"]) == 2, status
 
     def test_the_operators_has_no_422_and_one_bearer(self) -> None:
-        document = contract.project(DOCUMENT, "admin")
+        document = projection.project(DOCUMENT, "admin")
         assert list(document["components"]["securitySchemes"]) == ["adminKey"]
         assert not any("422" in each.spec["responses"] for each in contract.operations(document))
 
     def test_the_operators_alone_has_the_webhooks(self) -> None:
-        assert contract.project(DOCUMENT, "admin")["x-webhooks"] == DOCUMENT["x-webhooks"]
-        client = contract.project(DOCUMENT, "client")
+        assert projection.project(DOCUMENT, "admin")["x-webhooks"] == DOCUMENT["x-webhooks"]
+        client = projection.project(DOCUMENT, "client")
         assert "x-webhooks" not in client
         assert not [name for name in client["components"]["schemas"] if "Event" in name or "Webhook" in name]
 
     def test_the_clients_has_its_bearer_and_api_token(self) -> None:
-        document = contract.project(DOCUMENT, "client")
+        document = projection.project(DOCUMENT, "client")
         assert set(document["components"]["securitySchemes"]) == {"clientToken", "clientTokenQuery"}
         names = [each["$ref"] for each in document["paths"]["/services"]["get"].get("parameters", [])]
         assert names == ["#/components/parameters/After"]
 
     @pytest.mark.parametrize("audience", contract.AUDIENCES)
     def test_every_component_is_reached(self, audience: contract.Audience) -> None:
-        document = contract.project(DOCUMENT, audience)
-        text = contract.render(document, "json").body.decode()
+        document = projection.project(DOCUMENT, audience)
+        text = rendering.render(document, "json").body.decode()
         for kind, definitions in document["components"].items():
             for name in definitions:
                 assert kind == "securitySchemes" or f'"#/components/{kind}/{name}"' in text, name
 
     def test_projecting_does_not_change_the_bundle(self) -> None:
-        before = contract.render(DOCUMENT, "json")
-        contract.project(DOCUMENT, "client")
-        assert contract.render(DOCUMENT, "json") == before
+        before = rendering.render(DOCUMENT, "json")
+        projection.project(DOCUMENT, "client")
+        assert rendering.render(DOCUMENT, "json") == before

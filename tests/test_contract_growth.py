@@ -8,13 +8,13 @@ from typing import Any
 import httpx
 import pytest
 
-from openapi import contract
+from openapi import contract, loading, projection
 from persistence import demo
 from tests import contract_growth, contract_rules
 from tests.contract_growth import CHANGELOG, MARKS, Change, compare
 from tests.running import Running, assembled, serving
 
-DOCUMENT = contract.bundle()
+DOCUMENT = loading.bundle()
 Damage = Callable[[Any], Any]
 
 
@@ -34,7 +34,7 @@ def _of(name: str, work: Damage, kind: str = "schemas") -> Damage:
     return lambda document: work(document["components"][kind][name])
 
 
-def _farewell() -> dict[str, Any]:
+def _deprecation() -> dict[str, Any]:
     return {"deprecated": True, "x-deprecated": "2027-01-01", "x-sunset": "2027-07-01"}
 
 
@@ -146,7 +146,7 @@ GROWTH: list[tuple[Damage, str]] = [
         _at("/invoices", "get", lambda node: node["responses"].update({"410": node["responses"]["401"]})),
         "may answer 410",
     ),
-    (_at("/domains", "get", lambda node: node.update(_farewell())), "is deprecated"),
+    (_at("/domains", "get", lambda node: node.update(_deprecation())), "is deprecated"),
 ]
 
 
@@ -199,19 +199,19 @@ class TestPublished:
 class TestDeprecated:
     @pytest.fixture
     def document(self, monkeypatch: pytest.MonkeyPatch) -> contract.Document:
-        planted = copy.deepcopy(contract._read(PurePosixPath("paths/tickets.yaml")))
-        planted["collection"]["get"] |= _farewell()
-        read = contract._read
+        planted = copy.deepcopy(loading._read(PurePosixPath("paths/tickets.yaml")))
+        planted["collection"]["get"] |= _deprecation()
+        read = loading._read
         monkeypatch.setattr(
             contract, "_read", lambda file: planted if str(file) == "paths/tickets.yaml" else read(file)
         )
-        return contract.bundle()
+        return loading.bundle()
 
     def test_the_contract_promises_both_headers_on_every_answer(self, document: contract.Document) -> None:
         assert list(contract_rules.what_is_deprecated_says_since_when_and_until(document)) == []
         assert contract_growth.unannounced(DOCUMENT, document) == []
         for audience in contract.AUDIENCES:
-            operations = contract.operations(contract.project(document, audience))
+            operations = contract.operations(projection.project(document, audience))
             (found,) = [each for each in operations if each.spec.get("deprecated")]
             assert found.id == "list_tickets"
         shared = document["components"]["responses"]

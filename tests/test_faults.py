@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from handlers.dialects import ClientDialect
-from openapi import contract
+from openapi import loading
 from persistence import departments, migrations
 from persistence.database import Database
 from persistence.departments import Department
@@ -145,7 +145,7 @@ class TestCrossOrigin:
         ("origin", "status"), [("https://panel.example", 200), ("https://evil.example", 405)]
     )
     def test_preflights_look_like_every_answer(self, server: Running, origin: str, status: int) -> None:
-        app = cross_origin(server.edge, ["https://panel.example"], contract.bundle())
+        app = cross_origin(server.edge, ["https://panel.example"], loading.bundle())
 
         async def ask() -> httpx.Response:
             async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as http:
@@ -171,7 +171,7 @@ class TestCrossOrigin:
     def test_an_options_that_is_no_preflight_is_any_other_call(
         self, server: Running, path: str, headers: dict[str, str]
     ) -> None:
-        app = cross_origin(server.edge, ["https://panel.example"], contract.bundle())
+        app = cross_origin(server.edge, ["https://panel.example"], loading.bundle())
 
         async def ask() -> httpx.Response:
             async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as http:
@@ -184,7 +184,7 @@ class TestCrossOrigin:
     def test_a_page_of_another_origin_may_send_and_read_what_the_contract_names(
         self, server: Running
     ) -> None:
-        app = cross_origin(server.edge, ["https://panel.example"], contract.bundle())
+        app = cross_origin(server.edge, ["https://panel.example"], loading.bundle())
         preflight = {
             "Origin": "https://panel.example",
             "Access-Control-Request-Method": "GET",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from openapi import contract
+from openapi import contract, loading, projection
 from tests.fuzz import ALONE, OWN, Outcome, Target, findings, fuzz, gaps, read_reports
 from tests.running import ADMIN, CLIENT, OTHER, Running, prepared, serving
 
@@ -153,7 +153,7 @@ class TestTheFuzzNotices:
 
 def _outcome(*names: str) -> Outcome:
     """A run of a client's operations in which nothing happened yet."""
-    document = contract.project(contract.bundle(), "client")
+    document = projection.project(loading.bundle(), "client")
     operations = {
         f"{each.method.upper()} {each.path}": each
         for each in contract.operations(document)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from openapi import contract
+from openapi import contract, projection
 from tests.contract_client import DOCUMENT
 from tests.fuzz import ALONE, IF_MATCH, Stock, Target, findings, stock
 from tests.running import ADMIN, CLIENT, OTHER, prepared, serving
@@ -25,7 +25,7 @@ def operations(audience: contract.Audience, *tags: str) -> set[str]:
     """What a run is to call, as Schemathesis names it."""
     return {
         f"{each.method.upper()} {each.path}"
-        for each in contract.operations(contract.project(DOCUMENT, audience))
+        for each in contract.operations(projection.project(DOCUMENT, audience))
         if each.id not in ALONE and (not tags or each.spec["tags"][0] in tags)
     }
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openapi import contract
+from openapi import json_schema
 from persistence import identity
 from tests.contract_client import DOCUMENT
 
@@ -106,7 +106,7 @@ RESERVED = ["☃.com", "ab--cd.com", "xn--a.com", "א1a.com", f"{'ü' * 60}.com"
 
 @cache
 def judge(name: str) -> jsonschema_rs.Draft4Validator:
-    return jsonschema_rs.Draft4Validator(contract.json_schema(DOCUMENT["components"]["schemas"][name]))
+    return jsonschema_rs.Draft4Validator(json_schema.json_schema(DOCUMENT["components"]["schemas"][name]))
 
 
 class TestEmail:

@@ -38,7 +38,7 @@ STATE = State(
 
 
 def received(event: Event, at: float = AT) -> Received:
-    body = signing.body(KEY, signing.base(event.kind, "2026-01-31T12:00:00Z", {"id": event.of}))
+    body = signing.body(KEY, signing.signed_payload(event.kind, "2026-01-31T12:00:00Z", {"id": event.of}))
     return Received(at, "/ok", signing.headers([KEY], event.uid, AT, body), body)
 
 

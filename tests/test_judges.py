@@ -11,7 +11,7 @@ import httpx
 import pytest
 import yaml
 
-from openapi import contract
+from openapi import contract, loading, projection
 from persistence import demo
 from tests.clients.running import Failure
 from tests.judges import __main__ as command
@@ -20,7 +20,7 @@ from tests.judges import linters, postman, proxies, recorder
 ROOT = Path(__file__).parent.parent
 ARAZZO = yaml.safe_load((ROOT / "openapi" / "arazzo.yaml").read_text())
 IDS = {
-    audience: {each.id for each in contract.operations(contract.project(contract.bundle(), audience))}
+    audience: {each.id for each in contract.operations(projection.project(loading.bundle(), audience))}
     for audience in contract.AUDIENCES
 }
 

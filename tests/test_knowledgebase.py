@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import BigInteger, bindparam, text
 
-from openapi import contract
+from openapi import loading
 from persistence import clients, engines, knowledgebase, search
 from persistence.engines.common import search_timeout
 from persistence.engines.sqlite import SQLite
@@ -181,7 +181,7 @@ class TestSearchLimits:
             assert {each.result().status_code for each in mine} == {503}
 
     def test_the_contract_names_the_limits(self) -> None:
-        parameters = contract.bundle()["components"]["parameters"]
+        parameters = loading.bundle()["components"]["parameters"]
         for name in ("ArticleQuery", "ClientQuery"):
             told = parameters[name]["description"]
             assert f"The first {search.MAX_WORDS} different words" in told

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from openapi import contract
+from openapi import loading
 from persistence.counters import Counters
 from persistence.engines import connect
 from persistence.settings import RuntimeSettings
@@ -58,7 +58,7 @@ def measured(
     metrics = Metrics(database, counters, clock)
     api = app.assemble(
         database,
-        contract.bundle(),
+        loading.bundle(),
         clock,
         defaults=RuntimeSettings(rate_limit_client=1000, rate_limit_admin=1000, rate_limit_anonymous=1000),
         counters=counters,

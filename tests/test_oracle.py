@@ -19,7 +19,7 @@ from schemathesis import GenerationMode
 from starlette.types import ASGIApp
 
 from handlers.dialects import calendar_day, instant
-from openapi import contract
+from openapi import contract, loading, projection
 from persistence import demo, migrations
 from persistence.engines.sqlite import SQLite
 from server import app
@@ -227,7 +227,7 @@ class Pair:
         self.database = Unchanging(path)
         self.runner.run(self._fill(SQLite(path)))
         self.runner.run(self.database.open())
-        document = contract.bundle()
+        document = loading.bundle()
         edge, _ = app.assemble(self.database, document, lambda: NOW, box=BOX, private_targets=True)
         self.ours: ASGIApp = edge
         self.stock: ASGIApp = Oracle(self.database, document, edge.routes, lambda: NOW).edge
@@ -297,7 +297,7 @@ def ports(pair: Pair) -> Iterator[tuple[int, int]]:
     """Where the two are served, for requests as bytes."""
     clock = Clock()
     clock.fixed = NOW
-    document = contract.bundle()
+    document = loading.bundle()
     ours, stock = Unchanging(pair.database.path), Unchanging(pair.database.path)
     api = app.assemble(ours, document, clock, box=BOX, private_targets=True)
     oracle = Oracle(stock, document, api.edge.routes, clock).edge
@@ -345,14 +345,14 @@ def difference(request: Request, ours: Outcome, stock: Outcome) -> str | None:
 CASES = [
     (audience, operation.method.upper(), operation.path, mode)
     for audience in contract.AUDIENCES
-    for operation in contract.operations(contract.project(DOCUMENT, audience, own=True))
+    for operation in contract.operations(projection.project(DOCUMENT, audience, own=True))
     if operation.id not in NOT_COMPARED
     for mode in GenerationMode
 ]
 
 SCHEMAS = {
     audience: schemathesis.openapi.from_dict(
-        contract.project(DOCUMENT, audience, own=True), config=schemathesis.Config()
+        projection.project(DOCUMENT, audience, own=True), config=schemathesis.Config()
     )
     for audience in contract.AUDIENCES
 }

@@ -37,7 +37,7 @@ from tests.test_auth import (
     noun,
 )
 from webhooks.delivery import Worker
-from webhooks.sending import session
+from webhooks.sending import http_session
 
 MARK = "Marked-by-the-other-client"
 CLIENTS = [each for each in PROTECTED if "client" in each.audiences]
@@ -432,7 +432,7 @@ class Test10UnsafeConsumptionOfApis:
 
     async def _deliver(self, server: Running) -> None:
         worker = Worker(server.database, BOX, private=True)
-        async with session(private=True) as http:
+        async with http_session(private=True) as http:
             while await worker.run_once(http) or worker.tasks or worker.results:
                 for task in list(worker.tasks):
                     await task

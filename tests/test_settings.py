@@ -11,7 +11,7 @@ from sqlalchemy import update
 
 from handlers.dialects import versions
 from persistence.errors import Unavailable
-from persistence.settings import LiveSettings, RuntimeSettings, Settings
+from persistence.settings import LiveSettings, RuntimeSettings, StoredSettings
 from server import app
 from tests import making
 from tests.conftest import new_database
@@ -112,7 +112,7 @@ class TestDefaults:
     ) -> None:
         # As the migration made it, whatever the other tests have set.
         fresh = dict.fromkeys((*LIMITS, "default_currency"))
-        server.inside(lambda db: db.execute(update(Settings).values(fresh)), write=True)
+        server.inside(lambda db: db.execute(update(StoredSettings).values(fresh)), write=True)
         defaults = RuntimeSettings(rate_limit_client=6000, rate_limit_admin=5000, rate_limit_anonymous=1000)
         with serving(assembled(database_url, defaults=defaults)) as other:
             api = Api(other.url, ADMIN)

@@ -45,7 +45,7 @@ class TestTheJudge:
 
     def received(self, ticket: int, id: str) -> Received:
         key = signing.key_of(self.SECRET)
-        base = signing.base("ticket.opened", "2026-01-31T12:00:00Z", {"id": ticket})
+        base = signing.signed_payload("ticket.opened", "2026-01-31T12:00:00Z", {"id": ticket})
         body = signing.body(key, base)
         return Received(1000.0, "/ok", signing.headers([key], id, 1000, body), body)
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 import yaml
 
-from openapi import contract
+from openapi import contract, projection
 from tests import fuzz
 from tests.contract_client import DOCUMENT, Api
 from tests.running import Running
@@ -42,8 +42,10 @@ class TestShowContract:
         asked = {"audience": audience, "version": version}
         response = nobody.get(f"/openapi.{form}", **{name: each for name, each in asked.items() if each})
         read = json.loads if form == "json" else yaml.safe_load
-        document = contract.project(DOCUMENT, audience) if audience else DOCUMENT
-        assert read(response.content) == (contract.modernise(document) if version == "3.1" else document)
+        document = projection.project(DOCUMENT, audience) if audience else DOCUMENT
+        assert read(response.content) == (
+            projection.to_openapi_31(document) if version == "3.1" else document
+        )
         again = nobody.request(
             "GET", str(response.request.url), headers={"If-None-Match": response.headers["ETag"]}
         )

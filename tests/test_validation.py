@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openapi import contract
+from openapi import contract, loading
 from server.validation.answers import AnswerSchema
 from server.validation.json_reader import MAX_VALUES, InvalidJson, has_too_many_values, parse_json
 from server.validation.validator import Validator
 
-DOCUMENT = contract.bundle()
+DOCUMENT = loading.bundle()
 SCHEMAS = DOCUMENT["components"]["schemas"]
 OTHERS: list[Any] = [None, True, 0, -1, 10**16, 0.5, "", "x" * 20_001, [], {}, {"unknown": 1}]
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import update
 
 from handlers.dialects import AdminDialect, instant
-from openapi import contract
+from openapi import contract, loading
 from persistence.tickets import Ticket
 from server.validation.json_reader import parse_json
 from server.validation.parameters import Parameter
@@ -23,7 +23,7 @@ from tests.contract_rules import input_schemas, kind_of
 from tests.operators import Browser, text
 from tests.running import Running
 
-DOCUMENT = contract.bundle()
+DOCUMENT = loading.bundle()
 INPUTS = dict(input_schemas(DOCUMENT))
 OPERATIONS = list(contract.operations(DOCUMENT))
 
@@ -247,7 +247,7 @@ class TestTexts:
 
     @pytest.mark.parametrize("kind", ["line", "lines"])
     def test_other_engines_read_the_class_alike(self, kind: str) -> None:
-        pattern = contract.NOT_IN_TEXT[kind]
+        pattern = loading.NOT_IN_TEXT[kind]
         points = [*range(0xD800), *range(0xE000, 0x110000, 7)]
         barred = {*CONTROLS, *DIRECTIONS} - ({*LINE_ENDS} if kind == "lines" else set())
         assert {chr(each) for each in points if re.search(pattern, chr(each))} == barred

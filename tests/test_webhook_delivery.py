@@ -25,7 +25,7 @@ from tests.receiver import Received, Receiver, receiving
 from tests.running import BOX
 from webhooks import signing
 from webhooks.delivery import AT_ONCE, SCHEDULE, Worker
-from webhooks.sending import session
+from webhooks.sending import http_session
 
 START = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 
@@ -59,7 +59,9 @@ class Office:
     async def happens(self, event: str = "invoice.paid", **data: Any) -> str:
         """An event is recorded; its message id."""
         uid = f"evt_{token_hex(10)}"
-        base = signing.base(event, "2026-01-31T12:00:00Z", data or {"id": 1, "total": "29.99"}).decode()
+        base = signing.signed_payload(
+            event, "2026-01-31T12:00:00Z", data or {"id": 1, "total": "29.99"}
+        ).decode()
         async with self.database.transaction() as db:
             await events.add(db, uid=uid, event=event, base=base, now=self.clock())
         return uid
@@ -71,7 +73,7 @@ class Office:
     async def deliver(self, worker: Worker | None = None) -> int:
         """Send what is due now, wait for the answers and keep them; how many were sent."""
         worker = worker or self.worker()
-        async with session(private=worker.private) as http:
+        async with http_session(private=worker.private) as http:
             sent = await worker.run_once(http)
             while worker.tasks:
                 await asyncio.wait(worker.tasks)
@@ -189,7 +191,7 @@ class TestOneDelivery:
 
         async def work(office: Office) -> None:
             id = await office.webhook(receiver.url, active=False)
-            base = signing.base("invoice.paid", "2026-01-31T12:00:00Z", {"id": 1}).decode()
+            base = signing.signed_payload("invoice.paid", "2026-01-31T12:00:00Z", {"id": 1}).decode()
             async with office.database.transaction() as db:
                 await deliveries.test(
                     db, id, uid="evt_test", event="invoice.paid", base=base, now=office.clock()
@@ -449,7 +451,7 @@ class TestCrashes:
             id = await office.webhook(receiver.url)
             await office.happens()
             worker = office.worker()
-            async with session(private=True) as http:
+            async with http_session(private=True) as http:
                 await worker.run_once(http)
                 await _landed(worker)
                 worker.database = cast(Database, _Down(office.database))
@@ -469,7 +471,7 @@ class TestCrashes:
             id = await office.webhook(receiver.url)
             await office.happens()
             worker = office.worker()
-            async with session(private=True) as http:
+            async with http_session(private=True) as http:
                 await worker.run_once(http)
                 async with office.database.transaction() as db:
                     await webhooks.delete(db, id)

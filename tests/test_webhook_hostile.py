@@ -18,7 +18,7 @@ import pytest
 import uvloop
 
 from tests.hostile_receivers import RECEIVERS, STALL, Receivers, running_receivers, shortest_gap
-from webhooks.sending import DeliveryResponse, post, session
+from webhooks.sending import DeliveryResponse, http_session, post
 
 Run = Callable[[Any], Any]
 
@@ -76,7 +76,7 @@ class TestEachReceiver:
         answers: list[DeliveryResponse] = []
 
         async def work() -> float:
-            async with session(private=True) as http:
+            async with http_session(private=True) as http:
 
                 async def attempt() -> None:
                     body = BODY if "not read" in name else b"{}"
@@ -105,7 +105,7 @@ class TestEachReceiver:
         self, name: str, run: Run, receivers: Receivers
     ) -> None:
         async def work() -> float:
-            async with session(private=True) as http:
+            async with http_session(private=True) as http:
 
                 async def attempt() -> None:
                     url = receivers.urls[name]
@@ -120,7 +120,7 @@ class TestEachReceiver:
         quick = [name for name in RECEIVERS if not {"drips", "silence", "read"} & set(name.split())]
 
         async def work() -> tuple[int, int]:
-            async with session(private=True) as http:
+            async with http_session(private=True) as http:
 
                 async def each_of_them() -> None:
                     urls = [receivers.urls[name] for name in quick]
@@ -180,7 +180,7 @@ def good(size: int, *headers: str) -> bytes:
 class TestTheBound:
     def test_it_counts_each_delivery_of_a_connection_anew(self, run: Run) -> None:
         async def work() -> int:
-            async with answering(good(10_000)) as (url, connections), session(private=True) as http:
+            async with answering(good(10_000)) as (url, connections), http_session(private=True) as http:
                 for _ in range(20):
                     answer = await post(http, url, b"{}", {})
                     assert (answer.status, answer.error) == (200, None)
@@ -191,7 +191,7 @@ class TestTheBound:
     @pytest.mark.parametrize("size", [0, 16_384, 65_536, 1_000_000])
     def test_a_body_of_any_size_is_a_success_and_so_is_the_next(self, run: Run, size: int) -> None:
         async def work() -> None:
-            async with answering(good(size)) as (url, _), session(private=True) as http:
+            async with answering(good(size)) as (url, _), http_session(private=True) as http:
                 for _ in range(3):
                     answer = await post(http, url, b"{}", {}, deadline=5)
                     assert (answer.status, answer.error) == (200, None)
@@ -205,7 +205,7 @@ class TestTheBound:
         headers = [f"X-{nth}: {'a' * 1000}" for nth in range(30)]
 
         async def work() -> DeliveryResponse:
-            async with answering(early + good(5, *headers)) as (url, _), session(private=True) as http:
+            async with answering(early + good(5, *headers)) as (url, _), http_session(private=True) as http:
                 return await post(http, url, b"{}", {}, deadline=5)
 
         answer = run(work())
@@ -223,7 +223,7 @@ class TestTheBound:
     )
     def test_a_breach_is_told_by_its_bound(self, run: Run, raw: bytes, error: str) -> None:
         async def work() -> DeliveryResponse:
-            async with answering(raw) as (url, _), session(private=True) as http:
+            async with answering(raw) as (url, _), http_session(private=True) as http:
                 return await post(http, url, b"{}", {}, deadline=5)
 
         assert run(work()).error == error
@@ -231,7 +231,7 @@ class TestTheBound:
     def test_bytes_on_an_idle_connection_end_it(self, run: Run) -> None:
         async def work() -> None:
             late = [good(2), b"HTTP/1.1 200 OK\r\n"]
-            async with answering(*late) as (url, connections), session(private=True) as http:
+            async with answering(*late) as (url, connections), http_session(private=True) as http:
                 for nth in range(1, 3):
                     assert (await post(http, url, b"{}", {})).error is None
                     assert len(connections) == nth
@@ -243,7 +243,7 @@ class TestTheBound:
 class TestTheThread:
     def test_a_delivery_that_is_cancelled_cancels_its_request(self, run: Run, receivers: Receivers) -> None:
         async def work() -> None:
-            async with session(private=True) as http:
+            async with http_session(private=True) as http:
                 task = asyncio.create_task(post(http, receivers.urls["silence"], b"{}", {}))
                 await until(lambda: receivers.counts("silence").open == 1)
                 task.cancel()
@@ -259,7 +259,7 @@ class TestTheThread:
         hanging = ["silence", "a body that is not read", "TLS silence", "a head that drips", "TLS that drips"]
 
         async def work() -> float:
-            async with session(private=True) as http:
+            async with http_session(private=True) as http:
                 tasks = [asyncio.create_task(post(http, receivers.urls[name], BODY, {})) for name in hanging]
                 await until(lambda: all(receivers.counts(name).open for name in hanging))
                 begun = time.monotonic()
@@ -291,7 +291,7 @@ class TestNames:
         over = self.hang(monkeypatch)
 
         async def work() -> DeliveryResponse:
-            async with answering(good(2)) as (url, _), session(private=True) as http:
+            async with answering(good(2)) as (url, _), http_session(private=True) as http:
                 port = url.rsplit(":", 1)[1]
                 hanging = [f"http://hook-{nth}.example:{port}" for nth in range(20)]
                 tasks = [asyncio.create_task(post(http, each, b"{}", {}, deadline=5)) for each in hanging]
@@ -311,7 +311,7 @@ class TestNames:
         before = threading.active_count()
 
         async def work() -> list[DeliveryResponse]:
-            async with session(private=True) as http:
+            async with http_session(private=True) as http:
                 urls = [f"http://hook-{nth}.example/" for nth in range(110)]
                 try:
                     tasks = [post(http, url, b"{}", {}, deadline=1) for url in urls]

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from webhooks.sending import DeliveryResponse, post, session
+from webhooks.sending import DeliveryResponse, http_session, post
 
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Run = Callable[[Any], Any]
@@ -79,7 +79,7 @@ async def receiver(
 
 
 async def call(url: str, *, deadline: float = 10, headers: dict[str, str] | None = None) -> DeliveryResponse:
-    async with session(private=True) as client:
+    async with http_session(private=True) as client:
         return await post(client, url, BODY, headers or {}, deadline=deadline)
 
 
@@ -129,7 +129,7 @@ class TestRequests:
         async def work() -> list[bytes]:
             async with (
                 receiver(response("200 OK", "Set-Cookie: a=b")) as here,
-                session(private=True) as client,
+                http_session(private=True) as client,
             ):
                 for _ in range(2):
                     assert (await post(client, here.url, BODY, {})).error is None

@@ -15,7 +15,7 @@ SECRET = signing.mint(lambda length: bytes(range(length)))
 OTHER = signing.mint(lambda length: bytes(range(255, 255 - length, -1)))
 KEY = signing.key_of(SECRET)
 DATA = {"id": 1234, "client_id": 56, "total": "29.99", "currency": "USD"}
-BASE = signing.base("invoice.paid", "2025-01-15T12:00:00Z", DATA)
+BASE = signing.signed_payload("invoice.paid", "2025-01-15T12:00:00Z", DATA)
 BODY = signing.body(KEY, BASE)
 ID = "evt_01JGZ8M6V3Q4T5W6X7Y8Z9ABCD"
 NOW = 1_736_942_400
@@ -58,7 +58,9 @@ class TestBase:
         )
 
     def test_nothing_is_escaped_that_need_not_be(self) -> None:
-        base = signing.base("ticket.opened", "2025-01-15T12:00:00Z", {"subject": 'Grüße/漢字/😀 "x" \n'})
+        base = signing.signed_payload(
+            "ticket.opened", "2025-01-15T12:00:00Z", {"subject": 'Grüße/漢字/😀 "x" \n'}
+        )
         assert '"subject":"Grüße/漢字/😀 \\"x\\" \\n"' in base.decode()
 
     @pytest.mark.parametrize(
@@ -66,17 +68,17 @@ class TestBase:
     )
     def test_a_float_is_a_mistake(self, data: dict[str, object]) -> None:
         with pytest.raises(TypeError, match="float"):
-            signing.base("invoice.paid", "2025-01-15T12:00:00Z", data)
+            signing.signed_payload("invoice.paid", "2025-01-15T12:00:00Z", data)
 
     @pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 10**400])
     def test_an_integer_that_few_can_read_is_a_mistake(self, number: int) -> None:
         with pytest.raises(TypeError, match="64-bit"):
-            signing.base("invoice.paid", "2025-01-15T12:00:00Z", {"a": [number]})
+            signing.signed_payload("invoice.paid", "2025-01-15T12:00:00Z", {"a": [number]})
 
     @given(VALUES)
     def test_it_is_what_every_library_writes(self, value: object) -> None:
         """The standard library's compact form is the same, byte by byte."""
-        base = signing.base("invoice.paid", "2025-01-15T12:00:00Z", {"value": value})
+        base = signing.signed_payload("invoice.paid", "2025-01-15T12:00:00Z", {"value": value})
         members = {"event": "invoice.paid", "timestamp": "2025-01-15T12:00:00Z", "data": {"value": value}}
         assert base == json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -91,7 +93,7 @@ class TestBody:
 
     @given(VALUES)
     def test_the_tail_always_has_87_bytes(self, value: object) -> None:
-        base = signing.base("client.created", "2025-01-15T12:00:00Z", {"value": value})
+        base = signing.signed_payload("client.created", "2025-01-15T12:00:00Z", {"value": value})
         body = signing.body(KEY, base)
         assert len(body) == len(base) - 1 + 87
         assert json.loads(body)["data"] == {"value": value}
@@ -99,7 +101,7 @@ class TestBody:
 
     def test_a_tail_inside_the_data_deceives_nobody(self) -> None:
         data = {"subject": BODY.decode()}
-        body = signing.body(KEY, signing.base("ticket.opened", "2025-01-15T12:00:00Z", data))
+        body = signing.body(KEY, signing.signed_payload("ticket.opened", "2025-01-15T12:00:00Z", data))
         assert signing.verify_body(KEY, body)
         assert json.loads(body)["data"] == data
 
@@ -117,7 +119,9 @@ class TestBody:
 
     @given(VALUES, st.data())
     def test_any_altered_byte_is_noticed(self, value: object, data: st.DataObject) -> None:
-        body = signing.body(KEY, signing.base("client.created", "2025-01-15T12:00:00Z", {"value": value}))
+        body = signing.body(
+            KEY, signing.signed_payload("client.created", "2025-01-15T12:00:00Z", {"value": value})
+        )
         headers = signing.headers([KEY], ID, NOW, body)
         place = data.draw(st.integers(0, len(body) - 1))
         byte = data.draw(st.integers(0, 255).filter(lambda each: each != body[place]))
@@ -176,7 +180,9 @@ class TestStandardWebhooks:
     @given(VALUES)
     def test_it_verifies_any_data(self, value: object) -> None:
         now = int(time.time())
-        body = signing.body(KEY, signing.base("client.created", "2025-01-15T12:00:00Z", {"value": value}))
+        body = signing.body(
+            KEY, signing.signed_payload("client.created", "2025-01-15T12:00:00Z", {"value": value})
+        )
         Webhook(SECRET).verify(body, signing.headers([KEY], ID, now, body))
 
     def test_it_makes_the_same_signature(self) -> None:

@@ -10,8 +10,16 @@ from typing import Any
 import pytest
 import uvloop
 
-from webhooks.sending import DeliveryResponse, post, session
-from webhooks.targets import NotCalled, Refused, check_url, guarded_socket, public, refusal, resolve_check
+from webhooks.sending import DeliveryResponse, http_session, post
+from webhooks.targets import (
+    NotCalled,
+    Refused,
+    check_resolves_public,
+    check_url,
+    guarded_socket,
+    public,
+    refusal,
+)
 
 
 def words(text: str) -> list[str]:
@@ -173,7 +181,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 async def call(url: str, *, private: bool = False) -> DeliveryResponse:
-    async with session(private=private) as client:
+    async with http_session(private=private) as client:
         return await post(client, url, b"{}", {}, deadline=5)
 
 
@@ -210,7 +218,7 @@ class TestMetadata:
             check_url(f"https://{host}/", private=private)
         names(["8.8.8.8", address])
         with pytest.raises(Refused, match="has an address that is"):
-            asyncio.run(resolve_check("https://hooks.example.com/", private=private))
+            asyncio.run(check_resolves_public("https://hooks.example.com/", private=private))
 
     @pytest.mark.parametrize("address", METADATA_ADDRESSES)
     def test_none_of_them_is_connected_to_where_private_targets_are_admitted(
@@ -231,7 +239,7 @@ class TestMetadata:
 
     def test_a_name_is_looked_up_where_private_targets_are_admitted(self, names: Callable[..., None]) -> None:
         names(["127.0.0.1"])
-        asyncio.run(resolve_check("http://hooks.example.com/", private=True))
+        asyncio.run(check_resolves_public("http://hooks.example.com/", private=True))
 
 
 class TestTheTable:
@@ -246,7 +254,7 @@ class TestTheTable:
 
     def test_no_url_connects_to_this_machine(self, run: Run) -> None:
         async def work() -> None:
-            async with listening() as listener, session(private=False) as client:
+            async with listening() as listener, http_session(private=False) as client:
                 for url in LOOPBACK_URLS:
                     answer = await post(client, url.replace("{}", str(listener.port)), b"{}", {}, deadline=5)
                     assert (answer.status, bool(answer.error)) == (None, True), (url, answer)
@@ -258,7 +266,7 @@ class TestTheTable:
         """Else the table would show nothing."""
 
         async def work() -> int:
-            async with listening() as listener, session(private=True) as client:
+            async with listening() as listener, http_session(private=True) as client:
                 for host in ("127.0.0.1", "[::1]", "localhost", "0.0.0.0", "[::]"):
                     url = f"http://{host}:{listener.port}/"
                     check_url(url, private=True)
@@ -376,7 +384,7 @@ class TestResolving:
 
     @staticmethod
     def check(url: str = "https://hooks.example.com/", *, private: bool = False) -> None:
-        asyncio.run(resolve_check(url, private=private))
+        asyncio.run(check_resolves_public(url, private=private))
 
     def test_a_name_with_public_addresses_is_admitted(self, names: Callable[..., None]) -> None:
         names(["8.8.8.8", "2606:4700::1111"])
@@ -405,17 +413,17 @@ class TestResolving:
 
         async def work() -> None:
             try:
-                await resolve_check("https://hooks.example.com/", private=False, deadline=0.05)
+                await check_resolves_public("https://hooks.example.com/", private=False, deadline=0.05)
             finally:
                 over.set()
 
         asyncio.run(work())
 
     def test_an_address_is_judged_without_a_resolver(self, run: Run) -> None:
-        run(resolve_check("https://8.8.8.8/", private=False))
-        run(resolve_check("http://127.0.0.1/", private=True))
+        run(check_resolves_public("https://8.8.8.8/", private=False))
+        run(check_resolves_public("http://127.0.0.1/", private=True))
         with pytest.raises(Refused):
-            run(resolve_check("https://127.0.0.1/", private=False))
+            run(check_resolves_public("https://127.0.0.1/", private=False))
 
 
 class TestRebinding:
@@ -426,7 +434,7 @@ class TestRebinding:
             async with listening() as listener:
                 url = f"https://rebinding.example.com:{listener.port}/"
                 names(["8.8.8.8"], ["127.0.0.1"])
-                await resolve_check(url, private=False)
+                await check_resolves_public(url, private=False)
                 answer = await call(url)
                 assert answer.error == "The host's address is not public."
                 assert listener.connections == 0

@@ -22,7 +22,7 @@ from persistence.database import Connection, Database, Row
 from persistence.errors import Refusal
 from persistence.sealing import Box, Unsealable
 from webhooks import signing
-from webhooks.sending import DeliveryResponse, Session, post, session
+from webhooks.sending import DeliveryResponse, HttpSession, http_session, post
 from webhooks.targets import Refused, check_url
 
 logger = logging.getLogger("cloudarc.webhooks")
@@ -58,7 +58,7 @@ def utc_now() -> datetime:
 
 
 @dataclass(frozen=True)
-class Result:
+class AttemptResult:
     """One attempt: at what, when, and what came of it."""
 
     delivery: Row
@@ -87,7 +87,7 @@ class Worker:
         self.random = random
         self.in_flight: Counter[int] = Counter()
         self.tasks: dict[asyncio.Task[None], tuple[Row, str]] = {}
-        self.results: list[Result] = []
+        self.results: list[AttemptResult] = []
         self.stopping = asyncio.Event()
         self.completed = asyncio.Event()
 
@@ -98,7 +98,7 @@ class Worker:
 
     async def run(self) -> None:
         """Deliver until ``stop``. A database that does not answer is waited for."""
-        async with session(private=self.private) as http:
+        async with http_session(private=self.private) as http:
             while not self.stopping.is_set():
                 try:
                     await self.run_once(http)
@@ -110,7 +110,7 @@ class Worker:
                 await self._pause()
             await self._drain()
 
-    async def run_once(self, http: Session) -> int:
+    async def run_once(self, http: HttpSession) -> int:
         """Keep what has landed, and send what is due; how many deliveries that are."""
         await self._settle()
         return await self._claim(http)
@@ -133,7 +133,7 @@ class Worker:
                 await asyncio.wait_for(self.completed.wait(), POLL_SECONDS)
             await asyncio.sleep(GATHER_SECONDS)
 
-    async def _claim(self, http: Session) -> int:
+    async def _claim(self, http: HttpSession) -> int:
         """Take what is due, of each webhook as much as there is room for, and send it."""
         now, token = self.clock(), secrets.token_hex(16)
         async with self.database.reading() as db:
@@ -154,7 +154,7 @@ class Worker:
             task.add_done_callback(self.tasks.pop)
         return len(taken)
 
-    async def _send(self, http: Session, delivery: Row, webhook: Row, token: str) -> None:
+    async def _send(self, http: HttpSession, delivery: Row, webhook: Row, token: str) -> None:
         at = self.clock()
         try:
             try:
@@ -163,7 +163,7 @@ class Worker:
                 answer = await post(http, webhook.url, *self._signed(delivery, webhook, at))
             except (Refused, Unsealable) as error:
                 answer = DeliveryResponse(None, 0, "", str(error), None)
-            self.results.append(Result(delivery, webhook, token, at, answer))
+            self.results.append(AttemptResult(delivery, webhook, token, at, answer))
             self.completed.set()
         finally:
             self.in_flight[delivery.webhook_id] -= 1
@@ -207,7 +207,7 @@ class Worker:
         # Only now: what could not be kept is kept with the next.
         del self.results[: len(results)]
 
-    def _verdict(self, result: Result, now: datetime) -> tuple[str, datetime]:
+    def _verdict(self, result: AttemptResult, now: datetime) -> tuple[str, datetime]:
         """The state of a delivery after an attempt, and when the next one is."""
         answer, tried = result.answer, result.delivery.tried
         if answer.error is None:
@@ -234,7 +234,7 @@ class Worker:
             logger.warning("what was in the air is sent again in a minute: %s", error)
 
 
-def _entry(result: Result) -> dict[str, Any]:
+def _entry(result: AttemptResult) -> dict[str, Any]:
     """An attempt as the log takes it."""
     answer = result.answer
     return {
@@ -247,7 +247,7 @@ def _entry(result: Result) -> dict[str, Any]:
     }
 
 
-async def _keep_health(db: Connection, result: Result, now: datetime) -> None:
+async def _keep_health(db: Connection, result: AttemptResult, now: datetime) -> None:
     """Keep whether the webhook works, and make it inactive once it does not for too long."""
     webhook, answer = result.webhook, result.answer
     if answer.error is None:

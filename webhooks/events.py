@@ -7,7 +7,7 @@ from typing import Any
 
 import jsonschema_rs
 
-from openapi import contract
+from openapi import contract, json_schema, loading
 
 
 class EventBreach(Exception):
@@ -15,7 +15,7 @@ class EventBreach(Exception):
 
 
 @dataclass(frozen=True)
-class Kind:
+class EventKind:
     """One kind of event: its name, what its data must be, and an example of it."""
 
     name: str
@@ -30,16 +30,16 @@ class Kind:
 
 
 @cache
-def kinds() -> Mapping[str, Kind]:
+def event_kinds() -> Mapping[str, EventKind]:
     """Every kind by its name."""
-    document = contract.bundle()
-    components = {"schemas": contract.json_schema(document["components"]["schemas"], answer=True)}
+    document = loading.bundle()
+    components = {"schemas": json_schema.json_schema(document["components"]["schemas"], answer=True)}
     result = {}
     for name, item in document["x-webhooks"].items():
         media = item["post"]["requestBody"]["content"]["application/json"]
         data = contract.deref(document, media["schema"])["properties"]["data"]
         validator = jsonschema_rs.Draft4Validator(
-            {**contract.json_schema(data, answer=True), "components": components}, validate_formats=True
+            {**json_schema.json_schema(data, answer=True), "components": components}, validate_formats=True
         )
-        result[name] = Kind(name, validator, media["example"]["data"])
+        result[name] = EventKind(name, validator, media["example"]["data"])
     return result

@@ -13,7 +13,7 @@ from typing import Any
 from persistence import deliveries, events
 from persistence.database import Connection, Row
 from webhooks import signing
-from webhooks.events import kinds
+from webhooks.events import event_kinds
 
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 PAIRS = [high + low for high in CROCKFORD for low in CROCKFORD]
@@ -38,10 +38,10 @@ def _crockford(number: int, pairs: int) -> str:
     return "".join(reversed(digits))
 
 
-def frozen(event: str, data: Mapping[str, Any], now: datetime) -> str:
+def serialize_event(event: str, data: Mapping[str, Any], now: datetime) -> str:
     """What is signed of an event. Raises EventBreach where the contract says something else."""
-    kinds()[event].check(data)
-    return signing.base(event, f"{now.astimezone(UTC).isoformat()[:19]}Z", data).decode()
+    event_kinds()[event].check(data)
+    return signing.signed_payload(event, f"{now.astimezone(UTC).isoformat()[:19]}Z", data).decode()
 
 
 async def record(db: Connection, event: str, data: Mapping[str, Any], now: datetime) -> None:
@@ -50,10 +50,10 @@ async def record(db: Connection, event: str, data: Mapping[str, Any], now: datet
     ``data`` is the admin's view of what changed. Other transactions that record an event wait from then
     to the end of this one.
     """
-    await events.add(db, uid=message_id(now), event=event, base=frozen(event, data, now), now=now)
+    await events.add(db, uid=message_id(now), event=event, base=serialize_event(event, data, now), now=now)
 
 
 async def record_test(db: Connection, webhook_id: int, event: str, now: datetime) -> Row:
     """Write down that a webhook is to be sent an example, which is no event; the delivery."""
-    base = frozen(event, kinds()[event].example, now)
+    base = serialize_event(event, event_kinds()[event].example, now)
     return await deliveries.test(db, webhook_id, uid=message_id(now), event=event, base=base, now=now)

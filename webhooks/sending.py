@@ -43,7 +43,7 @@ class DeliveryResponse:
     retry_after: int | None
 
 
-class Session:
+class HttpSession:
     """The HTTP client of a worker, in a thread with an event loop of its own.
 
     Connecting, TLS and parsing take as long as a receiver likes, and a loop that does them answers nobody
@@ -59,7 +59,7 @@ class Session:
         self._started = concurrent.futures.Future[None]()
         self._ended = concurrent.futures.Future[None]()
 
-    async def __aenter__(self) -> "Session":
+    async def __aenter__(self) -> "HttpSession":
         loop_factory = type(asyncio.get_running_loop())
         # A daemon, so that nothing that hangs in it outlives the process.
         self._thread = threading.Thread(target=self._run, args=[loop_factory], name="webhooks", daemon=True)
@@ -91,9 +91,9 @@ class Session:
             await self._stop.wait()
 
 
-def session(*, private: bool) -> Session:
+def http_session(*, private: bool) -> HttpSession:
     """The client of a worker; ``private`` lets it call inner networks. Enter and leave it in one loop."""
-    return Session(private=private)
+    return HttpSession(private=private)
 
 
 def client(*, private: bool) -> "aiohttp.ClientSession":
@@ -122,7 +122,7 @@ def client(*, private: bool) -> "aiohttp.ClientSession":
 
 
 async def post(
-    session: Session, url: str, body: bytes, headers: Mapping[str, str], *, deadline: float = DEADLINE
+    session: HttpSession, url: str, body: bytes, headers: Mapping[str, str], *, deadline: float = DEADLINE
 ) -> DeliveryResponse:
     """Send a body and take the answer, all within the deadline in seconds.
 

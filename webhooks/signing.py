@@ -38,7 +38,7 @@ def key_of(secret: str) -> bytes:
     return base64.b64decode(secret.removeprefix(PREFIX))
 
 
-def base(event: str, timestamp: str, data: Mapping[str, Any]) -> bytes:
+def signed_payload(event: str, timestamp: str, data: Mapping[str, Any]) -> bytes:
     """What is frozen of an event: compact JSON in UTF-8, nothing escaped that need not be.
 
     Raises TypeError on a float, which no two languages write alike (money is a string), and on an integer

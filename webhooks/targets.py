@@ -211,7 +211,7 @@ async def lookup(
     return await asyncio.wrap_future(found)
 
 
-async def resolve_check(text: str, *, private: bool, deadline: float = LOOKUP_SECONDS) -> None:
+async def check_resolves_public(text: str, *, private: bool, deadline: float = LOOKUP_SECONDS) -> None:
     """Refuse what is not called, by what its host means now: every address must be admitted. Raises Refused.
 
     A name that nobody knows now may be known when it is called, and the guard at the socket judges it

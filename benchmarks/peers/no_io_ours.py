@@ -4,7 +4,7 @@ from starlette.types import ASGIApp
 
 from benchmarks.memory import Memory
 from benchmarks.peers import options
-from openapi import contract
+from openapi import loading
 from persistence.engines import connect
 from server.app import assemble
 from server.observe import logs
@@ -13,4 +13,4 @@ from server.observe import logs
 def create() -> ASGIApp:
     """The app."""
     logs.set_up(options.settings())
-    return assemble(Memory(connect(options.DATABASE)), contract.bundle()).edge
+    return assemble(Memory(connect(options.DATABASE)), loading.bundle()).edge

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from benchmarks.peers import options
 from benchmarks.peers.ground import LIMIT
 from benchmarks.peers.raw import lifespan
-from openapi import contract
+from openapi import loading
 from persistence.counters import Counters
 from persistence.database import Database
 from persistence.engines import connect
@@ -24,7 +24,7 @@ def create() -> ASGIApp:
 
 def stock(database: Database, **edge: Any) -> ASGIApp:
     """The stock stacks behind our edge, which takes ``edge``."""
-    document = contract.bundle()
+    document = loading.bundle()
     oracle = Oracle(database, document, assemble(database, document).edge.routes, now, **edge)
     counters = oracle.edge.counters
 

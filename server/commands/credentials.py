@@ -7,7 +7,7 @@ import secrets
 import sys
 from datetime import datetime
 
-from openapi import contract
+from openapi import contract, loading
 from persistence import api_keys, credentials, operators, tokens
 from persistence.database import Connection, Row
 from persistence.passwords import MAX_PASSWORD, hashed
@@ -29,7 +29,7 @@ def create_token(settings: Settings, options: argparse.Namespace) -> None:
 
 def create_key(settings: Settings, options: argparse.Namespace) -> None:
     """Make an API key and print it alone."""
-    scopes = sorted({each.scope for each in contract.operations(contract.bundle()) if each.scope})
+    scopes = sorted({each.scope for each in contract.operations(loading.bundle()) if each.scope})
     unknown = [scope for scope in options.scope if scope != "*" and scope not in scopes]
     if unknown:
         raise SettingError(f"--scope must be one of: *, {', '.join(scopes)}.")

@@ -458,7 +458,7 @@ async def _reach(url: str, *, private: bool) -> str:
     """Why a host is not reached; empty where it is."""
     try:
         async with asyncio.timeout(CALL_SECONDS):
-            await targets.resolve_check(url, private=private)
+            await targets.check_resolves_public(url, private=private)
             place = URL(url)
             _, writer = await asyncio.open_connection(place.raw_host, place.port)
             writer.close()

@@ -12,7 +12,7 @@ from tempfile import NamedTemporaryFile
 
 from tqdm import tqdm
 
-from openapi import contract
+from openapi import rendering
 from persistence import backup as copies
 from persistence import deliveries, demo, events, idempotency, migrations, webhooks
 from persistence.backup import Progress
@@ -159,7 +159,7 @@ def reseal(settings: Settings, options: argparse.Namespace) -> None:
 
 def spec(settings: Settings, options: argparse.Namespace) -> None:
     """Print the contract, whole or for one audience."""
-    rendition = contract.published(options.format, options.audience, options.version)
+    rendition = rendering.published(options.format, options.audience, options.version)
     try:
         sys.stdout.buffer.write(rendition.body)
         sys.stdout.buffer.flush()

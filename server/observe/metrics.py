@@ -52,7 +52,7 @@ class Metrics:
             registry=self.registry,
         )
         ProcessCollector(registry=self.registry)
-        self.state = State(database, counters, clock)
+        self.state = MetricsState(database, counters, clock)
         self.registry.register(self.state)
         # The library looks children up under a lock; these are found without.
         self.children: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
@@ -100,7 +100,7 @@ class Metrics:
         return None
 
 
-class State:
+class MetricsState:
     """What is looked up when Prometheus asks, in the thread that answers it."""
 
     def __init__(self, database: Database, counters: Counters, clock: Callable[[], datetime]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from handlers.caller import Caller
 from handlers.dialects import Dialect
-from openapi import contract
+from openapi import contract, rendering
 from server.errors import ContractBreach, ErrorDetail, detail, invalid_request
 from server.http.reply import Reply
 from server.request import security
@@ -163,7 +163,7 @@ class Plan:
     async def reply(self, answer: Any, dialect: str) -> Reply:
         """Validate what a handler returned, and serialize it. Raises ContractBreach."""
         content, status, *rest = answer
-        if isinstance(content, contract.Rendition):
+        if isinstance(content, rendering.Rendition):
             content_type = CONTENT_TYPES.get(self.media_type, self.media_type)
             headers = {"ETag": content.etag, "Cache-Control": "no-cache", **content.headers}
             return Reply(status, content.body, content_type, headers)
@@ -220,9 +220,9 @@ def compile_plan(
         answers=dict(_answers(document, operation, dialects)),
         handler=handler,
         handler_parameters=handler_parameters,
-        revokes_credentials=bool(spec.get("x-ends-credentials")),
+        revokes_credentials=bool(spec.get("x-revokes-credentials")),
         deprecation_headers=tuple(
-            (name.lower().encode(), text.encode()) for name, text in operation.farewell.items()
+            (name.lower().encode(), text.encode()) for name, text in operation.deprecation_headers.items()
         ),
     )
 

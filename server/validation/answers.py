@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from openapi import contract
+from openapi import contract, json_schema
 from server.validation.validator import Validator
 
 SLICE = 256 * 1024
@@ -22,11 +22,11 @@ class AnswerSchema(Validator):
 
     def __init__(self, document: contract.Document, schema: Any) -> None:
         super().__init__(document, schema, answer=True)
-        self.path = contract.list_path(document, schema)
+        self.path = json_schema.list_path(document, schema)
         self.rows, self.most, self._rows_judge = 0, 0, self._judge
-        if self.path and contract.largest_json(document, schema) > SLICE:
-            rows = contract.at_path(document, schema, self.path)
-            self.rows = max(1, SLICE // contract.largest_json(document, rows["items"]))
+        if self.path and json_schema.largest_json(document, schema) > SLICE:
+            rows = json_schema.at_path(document, schema, self.path)
+            self.rows = max(1, SLICE // json_schema.largest_json(document, rows["items"]))
             self.most = int(rows["maxItems"])
             self._rows_judge = Validator(document, rows, answer=True)._judge
 

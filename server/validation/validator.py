@@ -11,7 +11,7 @@ import jsonschema_rs
 import orjson
 
 from handlers.dialects import calendar_day, instant
-from openapi import contract
+from openapi import contract, json_schema
 from server.errors import detail
 from server.validation.json_reader import InvalidJson, has_too_many_values
 from server.validation.violations import SAFE_NAME, JsonSchema, Violation, expectation, shortened
@@ -69,7 +69,7 @@ def _shared_components(same: DocumentKey, answer: bool) -> tuple[JsonSchema, fro
     """The components that all schemas of a document share, and every member that it knows anywhere."""
     schemas = same.document["components"]["schemas"]
     names = frozenset(name for each in schemas.values() for name in each.get("properties", ()))
-    return contract.json_schema(schemas, answer=answer), names
+    return json_schema.json_schema(schemas, answer=answer), names
 
 
 def _referenced(node: Any, schemas: JsonSchema) -> JsonSchema:
@@ -126,7 +126,7 @@ class Validator:
 
     def __init__(self, document: contract.Document, schema: Any, *, answer: bool = False) -> None:
         schemas, self.names = _shared_components(DocumentKey(document), answer)
-        own = contract.json_schema(schema, answer=answer)
+        own = json_schema.json_schema(schema, answer=answer)
         self._formats = {} if answer else INPUT_FORMATS
         self.root: JsonSchema = {**own, "components": {"schemas": _referenced(own, schemas)}}
         target = contract.deref(document, schema)

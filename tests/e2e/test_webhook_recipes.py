@@ -24,7 +24,7 @@ def delivery(
     *, age: int = 0, keys: tuple[bytes, ...] = (KEY,), subject: str = 'Grüße/漢字 😀 "x" \\ \n'
 ) -> Delivery:
     data = {"id": 15, "client_id": 42, "subject": subject, "total": "29.99"}
-    body = signing.body(KEY, signing.base("ticket.opened", "2025-01-15T12:00:00Z", data))
+    body = signing.body(KEY, signing.signed_payload("ticket.opened", "2025-01-15T12:00:00Z", data))
     headers = signing.headers(keys, "evt_01JGZ8M6V3Q4T5W6X7Y8Z9ABCD", int(time.time()) - age, body)
     return Delivery(SECRET, body, *(headers[f"webhook-{name}"] for name in ("id", "timestamp", "signature")))
 
@@ -71,7 +71,7 @@ class TestRecipes:
     @pytest.mark.parametrize("secret", ["", "whsec_", SECRET[:-4]])
     def test_a_missing_or_broken_secret_is_an_error(self, verify: Verify, way: str, secret: str) -> None:
         empty = b"" if secret in ("", "whsec_") else KEY[:-3]
-        forged = signing.body(empty, signing.base("invoice.paid", "2025-01-15T12:00:00Z", {}))
+        forged = signing.body(empty, signing.signed_payload("invoice.paid", "2025-01-15T12:00:00Z", {}))
         good = delivery()
         headers = signing.headers([empty], good.id, int(good.timestamp), forged)
         given = Delivery(secret, forged, good.id, good.timestamp, headers["webhook-signature"])

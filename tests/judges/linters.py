@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from openapi import contract
+from openapi import contract, rendering
 from tests.clients.running import ROOT, Failure, run
 
 FOLDER = ROOT / "build" / "judges"
@@ -30,7 +30,7 @@ def write() -> list[Path]:
     folder = FOLDER / "spec"
     folder.mkdir(parents=True, exist_ok=True)
     for name, version, audience in documents():
-        (folder / name).write_bytes(contract.published("json", audience, version).body)
+        (folder / name).write_bytes(rendering.published("json", audience, version).body)
     return [folder / name for name, _, _ in documents()]
 
 

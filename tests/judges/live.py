@@ -13,7 +13,7 @@ from socket import create_server
 
 import yaml
 
-from openapi import contract
+from openapi import contract, loading, projection
 from persistence import demo
 from tests.clients import running
 from tests.clients.generators import CLIENTS, SOURCES
@@ -57,7 +57,7 @@ def newman() -> str:
             told = json.loads(report.read_text())["run"]
             for failure in told["failures"]:
                 raise Failure(f"{failure['source'].get('name')}: {failure['error']['message']}")
-            wanted = len(list(contract.operations(contract.project(contract.bundle(), audience))))
+            wanted = len(list(contract.operations(projection.project(loading.bundle(), audience))))
             if len(told["executions"]) != wanted:
                 raise Failure(f"{len(told['executions'])} requests for {wanted} operations of {audience}")
             count += wanted

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from openapi import contract
+from openapi import contract, loading
 from tests.clients import running
 from tests.clients.running import Failure
 from tests.judges import linters
@@ -122,7 +122,7 @@ def newman_sent(audience: contract.Audience) -> list[Call]:
     record = FOLDER / f"newman-{audience}.jsonl"
     if not record.exists():
         raise Failure("newman has sent nothing yet")
-    base = contract.bundle()["servers"][0]["url"]
+    base = loading.bundle()["servers"][0]["url"]
     calls = []
     for line in record.read_text().splitlines():
         sent = json.loads(line)

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import select, update
 
 from handlers.caller import Caller
-from openapi import contract
+from openapi import contract, loading
 from persistence import lifecycle
 from persistence.database import Base
 from persistence.invoices import Invoice
@@ -36,7 +36,7 @@ from tests.mutants.planting import (
 )
 from webhooks import outbox, signing
 
-DOCUMENT = contract.bundle()
+DOCUMENT = loading.bundle()
 OPERATIONS = {each.id: each for each in contract.operations(DOCUMENT)}
 
 Operation = contract.Operation

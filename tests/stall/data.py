@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Boolean, Date, Integer, Numeric, String, Text, insert, text
 
-from openapi import contract
+from openapi import contract, json_schema, loading
 from persistence import credentials, demo, migrations
 from persistence.activity import Activity
 from persistence.announcements import Announcement
@@ -35,9 +35,9 @@ from persistence.tokens import Token
 from persistence.webhooks import Webhook, subscribed
 from tests.running import copy_demo
 from webhooks import signing
-from webhooks.events import kinds
+from webhooks.events import event_kinds
 
-DOCUMENT = contract.bundle()
+DOCUMENT = loading.bundle()
 
 TOKEN = "the-token-of-the-largest-client"
 SESSION = "the-session-of-an-operator"
@@ -130,9 +130,9 @@ def everything(sizes: Sizes) -> dict[type[Base], list[dict[str, Any]]]:
     """All rows by table, parents before children."""
     owner = FIRST + PAGE - 1
     dear = partial(filled, DEAR)
-    events = [each.name for each in kinds().values()]
+    events = [each.name for each in event_kinds().values()]
     ticket = FIRST + sizes.listed - 1
-    base = signing.base("ticket.replied", "2025-01-15T12:00:00Z", _ticket_event()).decode()
+    base = signing.signed_payload("ticket.replied", "2025-01-15T12:00:00Z", _ticket_event()).decode()
     lines = [
         row
         for nth in range(PAGE)
@@ -213,7 +213,7 @@ def _scopes() -> list[str]:
 
 
 def _ticket_event() -> dict[str, Any]:
-    example = dict(kinds()["ticket.replied"].example)
+    example = dict(event_kinds()["ticket.replied"].example)
     return example | {"subject": filled(DEAR, 255), "message": filled(DEAR, 5_000)}
 
 
@@ -303,7 +303,7 @@ def largest(schema: Any, unit: str, nth: int, name: str = "") -> Any:
 
 
 def _text(schema: Any, unit: str, nth: int) -> str:
-    if schema.get("format") in contract.DATE_FORMATS:
+    if schema.get("format") in json_schema.DATE_FORMATS:
         return str(schema["example"])
     most = schema["maxLength"]
     # What must be unique has a number; the rest of a name is as long as IDNA and SMTP take.
