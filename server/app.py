@@ -25,7 +25,7 @@ from openapi import contract, loading
 from panel.app import Panel
 from persistence.counters import Counters
 from persistence.database import Database
-from persistence.demo import OPERATOR_HASH
+from persistence.demo.credentials import OPERATOR_HASH
 from persistence.engines import connect
 from persistence.listing import compact_periodically
 from persistence.sealing import Box
