@@ -10,6 +10,7 @@ from openapi.contract import (
     Operation,
     branch,
     deref,
+    description_for,
     operations,
     reachable,
 )
