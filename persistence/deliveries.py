@@ -24,10 +24,12 @@ from sqlalchemy import exists as any_row
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence.database import Base, BigIntId, Connection, Row, UtcDateTime, insert_returning, require
+from persistence.database import Connection, Row
 from persistence.errors import Conflict
 from persistence.events import TABLE as EVENTS
 from persistence.listing import COUNTS, CountedBy, Listing, Page
+from persistence.statements import insert_returning, require
+from persistence.types import Base, BigIntId, UtcDateTime
 from persistence.webhooks import TABLE as WEBHOOKS
 
 

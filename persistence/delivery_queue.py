@@ -7,9 +7,10 @@ from typing import Any
 from sqlalchemy import BigInteger, Integer, String, Text, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy import exists as any_row
 
-from persistence.database import Connection, Row, UtcDateTime
+from persistence.database import Connection, Row
 from persistence.deliveries import _PENDING, KEY, NOW, TABLE, WEBHOOK, Attempt, Delivery
 from persistence.events import TABLE as EVENTS
+from persistence.types import UtcDateTime
 from persistence.webhooks import TABLE as WEBHOOKS
 
 # Those with something to do now. A test is sent to a webhook that is not active, too.

@@ -44,11 +44,12 @@ from persistence import (
     tickets,
     webhooks,
 )
-from persistence.database import CompiledStatement, Connection, Database, Money
+from persistence.database import CompiledStatement, Connection, Database
 from persistence.engines import connect
 from persistence.engines.sqlite import SQLite
 from persistence.errors import Refusal, Unavailable
 from persistence.listing import Listing
+from persistence.types import Money
 from tests.conftest import new_database
 from tests.contract_client import DOCUMENT, OPERATIONS
 

@@ -11,7 +11,6 @@ from persistence import credentials, identity, search
 from persistence.announcements import Announcement
 from persistence.api_keys import ApiKey
 from persistence.clients import Client, phone_key
-from persistence.database import Base
 from persistence.deliveries import Attempt, Delivery
 from persistence.demo.credentials import ADMIN_KEY, CLIENT_TOKEN, OPERATOR, OPERATOR_HASH, OTHER_CLIENT_TOKEN
 from persistence.demo.texts import CITIES, FIRST_NAMES, KNOWN_TICKETS, LAST_NAMES, MESSAGES, SUBJECTS, TOPICS
@@ -26,6 +25,7 @@ from persistence.servers import Server
 from persistence.services import Service, add_cycle
 from persistence.tickets import Ticket, TicketReply
 from persistence.tokens import Token
+from persistence.types import Base
 from persistence.webhooks import Webhook, subscribed
 
 CLIENTS = 240
