@@ -144,7 +144,7 @@ def description_for(node: Document, audience: Audience) -> str:
     return description
 
 
-def _reachable(document: Document) -> Document:
+def reachable(document: Document) -> Document:
     """The document without the components that nothing refers to, each kind in order of name."""
     found: set[str] = set()
 

@@ -10,18 +10,16 @@ import yaml
 
 from openapi.contract import (
     ROOT,
-    Audience,
     ContractError,
     Document,
     Node,
     Operation,
-    _reachable,
     deref,
-    description_for,
     operations,
+    reachable,
     webhooks,
 )
-from openapi.projection import BEFORE_AUTHENTICATION, _restrict_to_audience
+from openapi.projection import BEFORE_AUTHENTICATION, restrict_to_audience
 
 KINDS = {name: name for name in ("parameters", "headers", "responses", "schemas")}
 # What stands in the document at the place of its reference.
@@ -99,7 +97,7 @@ def bundle() -> Document:
     _add_descriptions(document)
     for operation in operations(document):
         _drop_impossible_answers(document, operation)
-    return _reachable(document)
+    return reachable(document)
 
 
 DIRECTION = r"\u2028-\u202E\u2066-\u2069"
@@ -173,10 +171,10 @@ def _drop_impossible_answers(document: Document, operation: Operation) -> None:
     one audience speaks the other dialect only to refuse a credential of the wrong kind.
     """
     if operation.public:
-        _restrict_to_audience(document, operation, "client", keep=frozenset())
+        restrict_to_audience(document, operation, "client", keep=frozenset())
     elif len(operation.audiences) == 1:
         (audience,) = operation.audiences
-        _restrict_to_audience(document, operation, audience, keep=BEFORE_AUTHENTICATION | {"403"})
+        restrict_to_audience(document, operation, audience, keep=BEFORE_AUTHENTICATION | {"403"})
 
 
 def _add_common_headers(document: Document, headers: Document) -> None:
@@ -257,8 +255,3 @@ def _scope_table(document: Document) -> str:
             allowed[operation.scope].append(operation.spec["summary"])
     rows = [f"| `{scope}` | {'; '.join(summaries)} |" for scope, summaries in allowed.items()]
     return "\n".join(["| Scope | Allows |", "|---|---|", *rows])
-
-
-def _address(node: Document, audience: Audience) -> None:
-    node["description"] = description_for(node, audience)
-    node.pop("x-description", None)

@@ -8,12 +8,12 @@ from openapi.contract import (
     Document,
     Node,
     Operation,
-    _reachable,
     branch,
     deref,
+    description_for,
     operations,
+    reachable,
 )
-from openapi.loading import _address
 
 # These can be emitted before the credential, and with it the dialect, is known.
 BEFORE_AUTHENTICATION = frozenset({"401", "404", "405", "406", "413", "415", "429", "500", "503"})
@@ -88,7 +88,7 @@ def project(document: Document, audience: Audience, *, own: bool = False) -> Doc
                 parameters.remove(parameter)
             _choose_example(definition, audience)
         if not operation.public:
-            _restrict_to_audience(
+            restrict_to_audience(
                 result,
                 operation,
                 audience,
@@ -99,10 +99,10 @@ def project(document: Document, audience: Audience, *, own: bool = False) -> Doc
     result["components"]["securitySchemes"] = {
         name: scheme for name, scheme in schemes.items() if scheme["x-dialect"] == audience
     }
-    return _reachable(result)
+    return reachable(result)
 
 
-def _restrict_to_audience(
+def restrict_to_audience(
     document: Document, operation: Operation, audience: Audience, keep: frozenset[str]
 ) -> None:
     spec, components = operation.spec, document["components"]
@@ -146,3 +146,8 @@ def _choose_example(node: Document, audience: Audience) -> None:
     if chosen:
         del node["examples"]
         node["example"] = chosen[0]["value"]
+
+
+def _address(node: Document, audience: Audience) -> None:
+    node["description"] = description_for(node, audience)
+    node.pop("x-description", None)

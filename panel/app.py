@@ -15,7 +15,7 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from openapi import contract
-from panel import formatting, forms
+from panel import fields, formatting, submitted
 from panel.operation_client import OperationClient, PanelContext
 from panel.page_registry import NAVIGATION, PageRegistry, PanelPage
 from panel.pages import PageHandlers
@@ -88,7 +88,7 @@ class Panel:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self.templates.globals.update(cell=formatting.cell, label=forms.label, pages=self.pages)
+        self.templates.globals.update(cell=formatting.cell, label=fields.label, pages=self.pages)
         self.templates.globals["navigation"] = [self.pages.index(tag) for tag in NAVIGATION]
         self.handlers = PageHandlers(self.pages, call, self.render)
         self.tags = {each["name"]: each["description"] for each in document["tags"]}
@@ -137,7 +137,7 @@ class Panel:
 
     def _failure(self, request: Request, visit: PanelContext, error: Exception) -> Response:
         """The page that says what went wrong."""
-        if isinstance(error, HTTPException | forms.BadForm):
+        if isinstance(error, HTTPException | submitted.BadForm):
             status = error.status_code if isinstance(error, HTTPException) else error.status
             texts = {404: "There is no such page.", 405: "This page takes no such request."}
             message = texts.get(status, "") if isinstance(error, HTTPException) else str(error)
@@ -222,7 +222,7 @@ class Panel:
             ended = "Your session has ended, so nothing was done. Sign in and do it again."
             message = ended if "ended" in request.query_params else ""
             return self.render(request, "sign_in.html", way=way, name="", message=message)
-        forms.check_headers(request)
+        submitted.check_headers(request)
         address = self.address_of(request.scope)
 
         def refuse(status: int, message: str, *, name: str = "", **more: Any) -> Response:
@@ -237,8 +237,8 @@ class Panel:
                 f"Your address has tried to sign in {TRIES} times in a minute; {_again_in(seconds)}.",
                 headers={"Retry-After": str(seconds), "Connection": "close"},
             )
-        sent = await forms.read(request, None, forms.SIGN_IN)
-        name, password = forms.one(sent, "name"), forms.one(sent, "password")
+        sent = await submitted.read(request, None, submitted.SIGN_IN)
+        name, password = submitted.one(sent, "name"), submitted.one(sent, "password")
         if not (name and password):
             return refuse(400, "Fill in both the name and the password.", name=name)
         try:
@@ -261,7 +261,7 @@ class Panel:
         return response
 
     async def _sign_out(self, request: Request, signed: SignedInOperator) -> Response:
-        await forms.read(request, signed.csrf)
+        await submitted.read(request, signed.csrf)
         await self.sessions.sign_out(signed)
         response = RedirectResponse("/admin/sign-in", 303)
         clear_cookie(response)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from openapi import contract
-from panel.forms import Field, field_of, fields_of
+from panel.fields import Field, field_of, fields_of
 from persistence import lifecycle
 
 PLACE = ("page", "limit", "after")

@@ -11,8 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from panel import formatting, forms, lookups
-from panel.forms import Field
+from panel import formatting, lookups, submitted
+from panel.fields import Field, bound, with_current_value
 from panel.operation_client import OperationClient, OperationResult, PanelContext
 from panel.page_registry import CHOICES, RELATED, PageRegistry, PanelPage, is_allowed
 from panel.sessions import SignedInOperator
@@ -79,7 +79,7 @@ class PageHandlers:
         if not result.ok and result.status != 400:
             return self._problem(request, signed, page, result)
         faults = {} if result.ok else result.faults
-        filters = forms.bound(await self._with_choices(page.filters, request, signed), asked, faults)
+        filters = bound(await self._with_choices(page.filters, request, signed), asked, faults)
         rows = result.data if result.ok else []
         filtered = {name: value for name, value in asked.items() if name != "after"}
         return self.render(
@@ -190,15 +190,15 @@ class PageHandlers:
         if request.method != "POST":
             given = before if page.kind == "update" else dict(request.query_params)
             return await self._form(page, request, signed, ids, item, given)
-        sent = await forms.read(request, signed.csrf)
-        given = forms.object_of(page.fields, sent)
-        more = forms.one(sent, "_more")
+        sent = await submitted.read(request, signed.csrf)
+        given = submitted.object_of(page.fields, sent)
+        more = submitted.one(sent, "_more")
         if more:
             if not any(each.name == more and each.kind == "lines" for each in page.fields):
-                raise forms.BadForm(400, "There are no more lines to be had here; open the form anew.")
-            given[more] = [*given.get(more, []), *[{}] * forms.MORE_LINES]
+                raise submitted.BadForm(400, "There are no more lines to be had here; open the form anew.")
+            given[more] = [*given.get(more, []), *[{}] * fields.MORE_LINES]
             return await self._form(page, request, signed, ids, item, given, sent)
-        body = forms.changes(page.fields, before, given) if page.kind == "update" else given
+        body = submitted.changes(page.fields, before, given) if page.kind == "update" else given
         if page.kind == "update" and not body:
             return self._leave(page, ids, before, UNCHANGED)
         result = await self._run(
@@ -250,17 +250,17 @@ class PageHandlers:
         ids: tuple[str, ...],
         item: OperationResult | None,
         given: Mapping[str, Any],
-        sent: forms.Sent | None = None,
+        sent: submitted.Sent | None = None,
         refused: OperationResult | None = None,
     ) -> Response:
         """The form, as it was ``sent`` and ``refused``. It changes the version that its sender has seen."""
         faults = refused.faults if refused else {}
-        fields = forms.bound(await self._with_choices(page.fields, request, signed), given, faults)
+        fields = bound(await self._with_choices(page.fields, request, signed), given, faults)
         data = item.data if item and item.ok else {}
         etag = item.etag if item and item.ok else ""
         stale = refused is not None and refused.status == 412
         if sent and not stale:
-            etag = forms.one(sent, "_etag")
+            etag = submitted.one(sent, "_etag")
         if stale:
             fields = [with_current_value(each, data) for each in fields]
         named = {each.name for each in fields}
@@ -391,11 +391,11 @@ def _ids(page: PanelPage, request: Request) -> tuple[str, ...]:
     return tuple(str(request.path_params[name]) for name in re.findall(r"{(\w+)}", page.path))
 
 
-def _headers(page: PanelPage, sent: forms.Sent) -> dict[str, str]:
+def _headers(page: PanelPage, sent: submitted.Sent) -> dict[str, str]:
     """What makes a form that is sent twice one request, and refuses to change what has changed meanwhile."""
     if page.kind in ("create", "verb"):
-        return {"Idempotency-Key": forms.one(sent, "_key")}
-    etag = forms.one(sent, "_etag")
+        return {"Idempotency-Key": submitted.one(sent, "_key")}
+    etag = submitted.one(sent, "_etag")
     return {"If-Match": etag} if etag else {}
 
 
@@ -407,20 +407,3 @@ def refusal_message(page: PanelPage, refused: OperationResult) -> str:
     return re.sub(
         r"\w+", lambda word: f"“{labels[word[0]]}”" if word[0] in labels else word[0], refused.message
     )
-
-
-def with_current_value(field: Field, item: Mapping[str, Any]) -> Field:
-    """A field with the value that somebody else has given it meanwhile."""
-    if field.kind == "group":
-        inner = item.get(field.name) or {}
-        return replace(
-            field,
-            fields=tuple(
-                with_current_value(replace(each), {each.name: inner.get(each.name.rpartition(".")[2])})
-                for each in field.fields
-            ),
-        )
-    now = forms.text_of(item.get(field.name))
-    if field.kind in ("lines", "password") or now == field.value:
-        return field
-    return replace(field, now=", ".join(now) if isinstance(now, list) else now or "empty")

@@ -7,9 +7,10 @@ from sqlalchemy import Index, String, and_, bindparam, case, func, insert, selec
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence.api_keys import ApiKey
-from persistence.database import Base, BigIntId, Connection, UtcDateTime
+from persistence.database import Connection
 from persistence.listing import COUNTS, CountedBy, Listing, Page
 from persistence.operators import Operator
+from persistence.types import Base, BigIntId, UtcDateTime
 
 
 class Activity(Base):

@@ -7,21 +7,11 @@ from typing import Any
 from sqlalchemy import BigInteger, String, Text, bindparam, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence.database import (
-    Base,
-    BigIntId,
-    Connection,
-    Row,
-    UtcDateTime,
-    delete_row,
-    insert_returning,
-    require,
-    select_by_id,
-    update_row,
-    version_column,
-)
+from persistence.database import Connection, Row
 from persistence.errors import NotFound
 from persistence.listing import CountedBy, Listing, Page
+from persistence.statements import delete_row, insert_returning, require, select_by_id, update_row
+from persistence.types import Base, BigIntId, UtcDateTime, version_column
 
 
 class Announcement(Base):

@@ -8,9 +8,11 @@ from sqlalchemy import BigInteger, Index, String, bindparam, or_, select, text, 
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import credentials
-from persistence.database import Base, BigIntId, Connection, Row, UtcDateTime, insert_returning, require
+from persistence.database import Connection, Row
 from persistence.errors import Conflict
 from persistence.listing import CountedBy, Listing, Page
+from persistence.statements import insert_returning, require
+from persistence.types import Base, BigIntId, UtcDateTime
 
 
 class ApiKey(Base):

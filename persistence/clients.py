@@ -21,21 +21,12 @@ from sqlalchemy import (
 from sqlalchemy import update as sql_update
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence import database as shared
 from persistence import identity, search
-from persistence.database import (
-    Base,
-    BigIntId,
-    Connection,
-    Row,
-    UtcDateTime,
-    insert_returning,
-    require_version,
-    version_column,
-    where_id,
-)
+from persistence.database import Connection, Row
 from persistence.errors import Conflict, Duplicate
 from persistence.listing import CountedBy, Listing, Page
+from persistence.statements import insert_returning, require, require_version, update_row, where_id
+from persistence.types import Base, BigIntId, UtcDateTime, version_column
 
 
 class Client(Base):
@@ -223,19 +214,19 @@ async def page(
 
 async def get(db: Connection, id: int) -> Row:
     """The client. Raises NotFound."""
-    return await shared.require(db, GET, "client", id=id)
+    return await require(db, GET, "client", id=id)
 
 
 async def hold(db: Connection, id: int) -> None:
     """Keep the client from being deleted until the transaction ends. Raises NotFound."""
-    await shared.require(db, HOLD, "client", id=id)
+    await require(db, HOLD, "client", id=id)
 
 
 async def create(db: Connection, values: dict[str, Any], now: datetime) -> Row:
     """Register a client; ``values`` are columns. Raises Conflict where its email is taken, or is none."""
     given = dict.fromkeys(COLUMNS, "") | values | _keys(values) | {"status": "active", "created_at": now}
     try:
-        client = await shared.require(db, INSERT, "client", **given)
+        client = await require(db, INSERT, "client", **given)
     except Duplicate:
         raise Conflict(TAKEN) from None
     await search.CLIENTS.add(db, client.id, _texts(client))
@@ -251,7 +242,7 @@ async def update(
     """
     await hold(db, id)
     try:
-        client = await shared.update_row(db, Client, "client", id, values | _keys(values), versions)
+        client = await update_row(db, Client, "client", id, values | _keys(values), versions)
     except Duplicate:
         raise Conflict(TAKEN) from None
     if not db.unchanged:
@@ -264,9 +255,9 @@ async def delete(db: Connection, id: int, now: datetime, versions: Collection[in
 
     Raises NotFound, PreconditionFailed, Conflict.
     """
-    require_version(await shared.require(db, HOLD_ALONE, "client", id=id), "client", versions)
+    require_version(await require(db, HOLD_ALONE, "client", id=id), "client", versions)
     # Looked at after the client is held, so that nothing can be made for it meanwhile.
-    busy = await shared.require(db, BUSY, "client", id=id)
+    busy = await require(db, BUSY, "client", id=id)
     kept = [text for name, text in KEEPS.items() if getattr(busy, name)]
     if kept:
         raise Conflict(f"The client cannot be deleted while it has {', '.join(kept)}.")

@@ -8,23 +8,19 @@ from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, String, bindparam
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import clients
-from persistence.database import (
-    Base,
-    BigIntId,
-    Connection,
-    Row,
-    UtcDateTime,
+from persistence.database import Connection, Row
+from persistence.errors import Conflict, Duplicate, NotFound
+from persistence.identity import hostname, require_hostname
+from persistence.listing import COUNTS, CountedBy, Listing, Page
+from persistence.statements import (
     delete_row,
     insert_returning,
     require,
     require_version,
     select_by_id,
     update_row,
-    version_column,
 )
-from persistence.errors import Conflict, Duplicate, NotFound
-from persistence.identity import hostname, require_hostname
-from persistence.listing import COUNTS, CountedBy, Listing, Page
+from persistence.types import Base, BigIntId, UtcDateTime, version_column
 
 LIVE = "status <> 'cancelled' AND NOT clashes"
 

@@ -14,8 +14,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Boolean
 
-from persistence.database import Base, BigIntId, Connection, Row, UtcDateTime, require, where_id
+from persistence.database import Connection, Row
 from persistence.listing import COUNTS, CountedBy, Listing, Page
+from persistence.statements import require, where_id
+from persistence.types import Base, BigIntId, UtcDateTime
 
 
 class Event(Base):

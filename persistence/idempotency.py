@@ -26,8 +26,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence.database import Base, Connection, Row, UtcDateTime, require
+from persistence.database import Connection, Row
 from persistence.errors import Conflict
+from persistence.statements import require
+from persistence.types import Base, UtcDateTime
 
 LIFETIME = timedelta(hours=72)
 

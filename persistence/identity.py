@@ -15,6 +15,11 @@ from persistence.errors import Conflict
 email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
 
+def load_tables() -> None:
+    """Load the Unicode tables of the libraries, which takes some 10 ms at the first non-ASCII name."""
+    email_key("ä@ä.example")
+
+
 def hostname(text: str) -> str | None:
     """Return a host name in lower case as A-labels of IDNA 2008, or None where the text is no host name.
 

@@ -23,19 +23,10 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import clients, lifecycle, settings
-from persistence.database import (
-    Base,
-    BigIntId,
-    Connection,
-    Money,
-    Row,
-    UtcDateTime,
-    require,
-    require_owned,
-    version_column,
-    where_id,
-)
+from persistence.database import Connection, Row
 from persistence.listing import COUNTS, CountedBy, Listing, Page
+from persistence.statements import require, require_owned, where_id
+from persistence.types import Base, BigIntId, Money, UtcDateTime, version_column
 
 
 class Invoice(Base):

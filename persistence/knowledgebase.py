@@ -19,19 +19,10 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import search
-from persistence.database import (
-    Base,
-    BigIntId,
-    Connection,
-    Row,
-    delete_row,
-    insert_returning,
-    require,
-    select_by_id,
-    update_row,
-    version_column,
-)
+from persistence.database import Connection, Row
 from persistence.listing import COUNTS, CountedBy, Listing, Page, cursor, read_cursor
+from persistence.statements import delete_row, insert_returning, require, select_by_id, update_row
+from persistence.types import Base, BigIntId, version_column
 
 
 class Article(Base):

@@ -37,8 +37,9 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.sql.elements import ClauseElement, KeyedColumnElement
 
-from persistence.database import Base, BigIntId, Connection, Database, Row
+from persistence.database import Connection, Database, Row
 from persistence.errors import Refusal
+from persistence.types import Base, BigIntId
 
 logger = logging.getLogger("cloudarc")
 

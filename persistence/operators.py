@@ -27,8 +27,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence.database import Base, BigIntId, Connection, Row, UtcDateTime, insert_returning, require
+from persistence.database import Connection, Row
 from persistence.errors import Conflict, Duplicate
+from persistence.statements import insert_returning, require
+from persistence.types import Base, BigIntId, UtcDateTime
 
 MAX_NAME = 100
 """Characters of a name."""

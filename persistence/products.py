@@ -7,20 +7,11 @@ from typing import Any
 from sqlalchemy import String, Text, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence.database import (
-    Base,
-    BigIntId,
-    Connection,
-    Money,
-    Row,
-    insert_returning,
-    require,
-    update_row,
-    version_column,
-    where_id,
-)
+from persistence.database import Connection, Row
 from persistence.errors import Conflict
 from persistence.listing import CountedBy, Listing, Page
+from persistence.statements import insert_returning, require, update_row, where_id
+from persistence.types import Base, BigIntId, Money, version_column
 
 
 class Product(Base):

@@ -7,21 +7,12 @@ from sqlalchemy import BigInteger, Float, String, bindparam, cast, select
 from sqlalchemy import update as sql_update
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence.database import (
-    Base,
-    BigIntId,
-    Connection,
-    Row,
-    insert_returning,
-    require,
-    require_version,
-    update_row,
-    version_column,
-    where_id,
-)
+from persistence.database import Connection, Row
 from persistence.errors import Conflict
 from persistence.identity import require_hostname
 from persistence.listing import CountedBy, Listing, Page
+from persistence.statements import insert_returning, require, require_version, update_row, where_id
+from persistence.types import Base, BigIntId, version_column
 
 
 class Server(Base):

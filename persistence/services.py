@@ -20,20 +20,12 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import clients, lifecycle, products, servers
-from persistence.database import (
-    Base,
-    BigIntId,
-    Connection,
-    Row,
-    UtcDateTime,
-    require,
-    require_owned,
-    version_column,
-    where_id,
-)
+from persistence.database import Connection, Row
 from persistence.errors import Conflict, Duplicate
 from persistence.identity import hostname, require_hostname
 from persistence.listing import COUNTS, CountedBy, Listing, Page
+from persistence.statements import require, require_owned, where_id
+from persistence.types import Base, BigIntId, UtcDateTime, version_column
 
 LIVE = "status <> 'terminated' AND NOT clashes"
 

@@ -9,8 +9,10 @@ from typing import Any
 from sqlalchemy import BigInteger, String, func, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence.database import Base, BigIntId, Connection, Database, Row, require, update_row
+from persistence.database import Connection, Database, Row
 from persistence.errors import Unavailable
+from persistence.statements import require, update_row
+from persistence.types import Base, BigIntId
 
 logger = logging.getLogger("cloudarc")
 

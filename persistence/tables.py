@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 
 import persistence
-from persistence.database import Base
+from persistence.types import Base
 
 for _module in pkgutil.iter_modules(persistence.__path__, "persistence."):
     if not _module.ispkg:

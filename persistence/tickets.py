@@ -23,17 +23,10 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import clients, departments, lifecycle, search
-from persistence.database import (
-    Base,
-    BigIntId,
-    Connection,
-    Row,
-    UtcDateTime,
-    require_owned,
-    version_column,
-    where_id,
-)
+from persistence.database import Connection, Row
 from persistence.listing import COUNTS, CountedBy, Listing, Page
+from persistence.statements import require_owned, where_id
+from persistence.types import Base, BigIntId, UtcDateTime, version_column
 
 
 class Ticket(Base):

@@ -7,8 +7,10 @@ from sqlalchemy import BigInteger, ForeignKey, Index, String, and_, bindparam, o
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import clients, credentials
-from persistence.database import Base, BigIntId, Connection, Row, UtcDateTime, insert_returning, require
+from persistence.database import Connection, Row
 from persistence.listing import Listing, Page
+from persistence.statements import insert_returning, require
+from persistence.types import Base, BigIntId, UtcDateTime
 
 
 class Token(Base):

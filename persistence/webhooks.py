@@ -8,20 +8,11 @@ from sqlalchemy import BigInteger, Boolean, String, Text, bindparam, func, selec
 from sqlalchemy import update as sql_update
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence.database import (
-    Base,
-    BigIntId,
-    Connection,
-    Row,
-    UtcDateTime,
-    delete_row,
-    insert_returning,
-    require,
-    update_row,
-    where_id,
-)
+from persistence.database import Connection, Row
 from persistence.errors import Conflict, Duplicate
 from persistence.listing import CountedBy, Listing, Page
+from persistence.statements import delete_row, insert_returning, require, update_row, where_id
+from persistence.types import Base, BigIntId, UtcDateTime
 
 
 class Webhook(Base):

@@ -23,9 +23,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from openapi import contract, loading
 from panel.app import Panel
+from persistence import identity
 from persistence.counters import Counters
 from persistence.database import Database
-from persistence.demo import OPERATOR_HASH
+from persistence.demo.credentials import OPERATOR_HASH
 from persistence.engines import connect
 from persistence.listing import compact_periodically
 from persistence.sealing import Box
@@ -181,6 +182,12 @@ def _build_stack(
     return stack, next(each for each in layers if isinstance(each, Pipeline))
 
 
+def _load_lazily(panel: Panel) -> None:
+    """Load what the first request would load in longer than the event loop may be blocked."""
+    identity.load_tables()
+    panel.load_templates()
+
+
 PREFLIGHT = {"origin", "access-control-request-method"}
 """What makes an OPTIONS a preflight."""
 
@@ -267,8 +274,7 @@ def create(settings: Settings | None = None) -> ASGIApp:
         disabled_password_hashes={OPERATOR_HASH} if settings.production else (),
         box=box,
     )
-    # To parse all templates takes longer than the event loop may be blocked, so a thread does it.
-    Thread(target=panel.load_templates, name="templates", daemon=True).start()
+    Thread(target=_load_lazily, args=[panel], name="loading", daemon=True).start()
     # CORS applies to the API alone: no other site may call the panel.
     origins = settings.cors_origins
     api = cross_origin(edge, origins, document) if origins else edge

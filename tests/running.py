@@ -20,10 +20,11 @@ from openapi import contract, loading
 from panel.app import Panel
 from persistence import demo, migrations
 from persistence.counters import Counters
-from persistence.database import Base, Connection, Database
+from persistence.database import Connection, Database
 from persistence.engines import connect
 from persistence.sealing import Box
 from persistence.settings import NO_LIMITS, RuntimeSettings
+from persistence.types import Base
 from server import app
 from server.http.protocol import Protocol
 from server.observe.health import Health, Probes

@@ -3,7 +3,7 @@
 import logging
 import re
 
-from persistence.demo import ADMIN_KEY, CLIENT_TOKEN, OTHER_CLIENT_TOKEN
+from persistence.demo.credentials import ADMIN_KEY, CLIENT_TOKEN, OTHER_CLIENT_TOKEN
 from server.observe.logs import TextFormatter
 
 PASSWORDS = ("correct horse", "long enough", "very-secret")

@@ -21,7 +21,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.sql.elements import ClauseElement
 
 from persistence import demo, migrations
-from persistence.database import Base, CompiledStatement, Connection, Database, current_caller
+from persistence.database import CompiledStatement, Connection, Database, current_caller
 from persistence.departments import TABLE, Department
 from persistence.engines import connect
 from persistence.engines.common import FairQueue
@@ -31,6 +31,7 @@ from persistence.engines.postgresql import PostgreSQL
 from persistence.engines.sqlite import SQLite
 from persistence.errors import Busy, Conflict, StartError, Unavailable
 from persistence.invoices import Invoice, InvoiceLine, Payment
+from persistence.types import Base
 from tests.conftest import new_database
 
 Run = Callable[[Callable[[Database], Awaitable[Any]]], Any]

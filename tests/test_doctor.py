@@ -14,7 +14,7 @@ import redis
 
 from persistence import migrations
 from server.commands import doctor
-from server.commands.doctor import Finding
+from server.commands.doctor.findings import MIB, Finding
 from server.settings import Settings
 from tests.conftest import new_database
 from tests.postgres import free_port
@@ -165,7 +165,7 @@ class TestFaults:
     def test_little_room(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
         usage = namedtuple("usage", ["total", "used", "free"])
         for free, level in ((50, "fault"), (500, "advice"), (5000, "ok")):
-            monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: usage(0, 0, free * doctor.MIB))
+            monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: usage(0, 0, free * MIB))
             assert level in {each.level for each in found(settings) if each.subject == "disk"}
 
     def test_a_clock_that_is_off(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import insert, select
 
 from handlers import clients, invoices, services, tickets
 from handlers.dialects import Views
-from persistence import deliveries, events, migrations
+from persistence import deliveries, delivery_queue, events, migrations
 from persistence import webhooks as endpoints
 from persistence.database import Connection, Database
 from persistence.deliveries import Delivery
@@ -550,7 +550,7 @@ class TestOrder:
                         "text": "ok",
                         "fault": None,
                     }
-                    await deliveries.log(db, [entry])
+                    await delivery_queue.log(db, [entry])
 
             await asyncio.gather(delete(), settle())
             async with database.reading() as db:

@@ -13,7 +13,9 @@ from persistence import clients, domains, migrations, operators, services
 from persistence.database import Database
 from persistence.engines import connect
 from persistence.errors import Conflict
-from server.commands import doctor
+from server.commands.doctor import database as doctor_database
+from server.commands.doctor.database import check_names
+from server.commands.doctor.findings import Finding
 from server.process.clock import now
 from tests.conftest import new_database
 
@@ -264,9 +266,9 @@ class TestOperators:
 
 class TestDoctor:
     def test_it_lists_every_clash_with_its_ids_and_a_way_out(self, url: str) -> None:
-        async def work(database: Database) -> list[doctor.Finding]:
+        async def work(database: Database) -> list[Finding]:
             async with database.reading() as db:
-                return [each async for each in doctor._names(db)]
+                return [each async for each in check_names(db)]
 
         found = run(url, work)
         assert {each.level for each in found} == {"advice"}
@@ -283,11 +285,11 @@ class TestDoctor:
         assert all(text.isascii() for text in texts)
 
     def test_of_very_many_some_are_listed(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(doctor, "MOST_LISTED", 1)
+        monkeypatch.setattr(doctor_database, "MOST_LISTED", 1)
 
         async def work(database: Database) -> list[str]:
             async with database.reading() as db:
-                return [each.text async for each in doctor._names(db)]
+                return [each.text async for each in check_names(db)]
 
         texts = run(url, work)
         assert texts.count("there are more than 1 of these") == 3

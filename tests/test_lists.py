@@ -28,7 +28,7 @@ from persistence import (
     activity,
     api_keys,
     clients,
-    deliveries,
+    delivery_queue,
     demo,
     departments,
     events,
@@ -44,11 +44,12 @@ from persistence import (
     tickets,
     webhooks,
 )
-from persistence.database import CompiledStatement, Connection, Database, Money
+from persistence.database import CompiledStatement, Connection, Database
 from persistence.engines import connect
 from persistence.engines.sqlite import SQLite
 from persistence.errors import Refusal, Unavailable
 from persistence.listing import Listing
+from persistence.types import Money
 from tests.conftest import new_database
 from tests.contract_client import DOCUMENT, OPERATIONS
 
@@ -278,20 +279,20 @@ class Walk:
 
     async def send(self, db: Connection) -> None:
         token = self.unique()
-        for row in await deliveries.waiting(db, NOW):
-            await deliveries.claim(db, row.id, limit=2, token=token, now=NOW, lease=NOW)
+        for row in await delivery_queue.waiting(db, NOW):
+            await delivery_queue.claim(db, row.id, limit=2, token=token, now=NOW, lease=NOW)
         states = ["delivered", "failed", "pending"]
-        await deliveries.settle(
+        await delivery_queue.settle(
             db,
             [
                 {"key": row.id, "token": token, "new_status": self.chance.choice(states), "next": NOW}
-                for row in await deliveries.claimed(db, token)
+                for row in await delivery_queue.claimed(db, token)
             ],
         )
 
     async def forget(self, db: Connection) -> None:
         later = datetime(2027, 1, 1, tzinfo=UTC)
-        await deliveries.purge(db, later, self.chance.randint(0, 2))
+        await delivery_queue.purge(db, later, self.chance.randint(0, 2))
         await events.purge(db, later, self.chance.randint(0, 2))
 
     async def key(self, db: Connection) -> None:

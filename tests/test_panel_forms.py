@@ -14,7 +14,7 @@ import httpx
 import pytest
 from starlette.requests import Request
 
-from panel import forms
+from panel import submitted
 from persistence.activity import Activity
 from persistence.clients import Client
 from persistence.departments import Department
@@ -536,7 +536,7 @@ class TestReading:
 
             other = asyncio.create_task(count())
             try:
-                return await forms._pairs(body)
+                return await submitted._pairs(body)
             finally:
                 other.cancel()
 
@@ -558,10 +558,10 @@ class TestReading:
             b"%0D%0A",
             b";",
         ]
-        for length in (1, 5, 50, forms.PIECE, 3 * forms.PIECE):
+        for length in (1, 5, 50, submitted.PIECE, 3 * submitted.PIECE):
             for _ in range(40):
                 body = b"".join(random.choices(parts, k=length // 2 + 1)).replace(b"&", b"x&", 1500)
-                body = body if body.count(b"&") < forms.MAX_FIELDS else body.replace(b"&", b"")
+                body = body if body.count(b"&") < submitted.MAX_FIELDS else body.replace(b"&", b"")
                 try:
                     wanted = parse_qsl(body.decode(), keep_blank_values=True, errors="strict")
                 except UnicodeDecodeError:
@@ -574,7 +574,7 @@ class TestReading:
 
     def test_an_escape_is_not_cut_wherever_it_stands(self) -> None:
         for shift in range(4):
-            body = b"a=" + b"x" * (forms.PIECE - 4 + shift) + b"%C3%A4" * forms.PIECE
+            body = b"a=" + b"x" * (submitted.PIECE - 4 + shift) + b"%C3%A4" * submitted.PIECE
             assert self.decoded(body)[0] == parse_qsl(body.decode())
 
     @pytest.mark.parametrize(
@@ -589,7 +589,7 @@ class TestReading:
     )
     def test_other_calls_go_on_after_each_piece(self, body: bytes) -> None:
         _, turns = self.decoded(body)
-        assert turns >= len(body) // (2 * forms.PIECE)
+        assert turns >= len(body) // (2 * submitted.PIECE)
 
     def test_a_body_in_ten_times_as_many_pieces_takes_ten_times_as_long(self) -> None:
         def seconds(number: int) -> float:
@@ -602,7 +602,7 @@ class TestReading:
 
             started = time.process_time()
             body = asyncio.run(
-                forms._body(Request({"type": "http", "headers": []}, receive), forms.FORM.size)
+                submitted._body(Request({"type": "http", "headers": []}, receive), submitted.FORM.size)
             )
             assert len(body) == 100 * number
             return time.process_time() - started

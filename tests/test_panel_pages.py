@@ -12,9 +12,9 @@ from sqlalchemy import update
 from panel.page_registry import PageRegistry, PanelPage
 from persistence import demo
 from persistence.clients import Client
-from persistence.database import Base
 from persistence.domains import Domain
 from persistence.services import Service
+from persistence.types import Base
 from tests import making
 from tests.contract_client import DOCUMENT, OPERATIONS, Api
 from tests.operators import Browser, heading, text

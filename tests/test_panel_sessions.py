@@ -18,7 +18,7 @@ import httpx
 import pytest
 from starlette.requests import Request
 
-from panel import forms, sessions
+from panel import sessions, submitted
 from panel.app import TRIES
 from panel.sessions import COOKIE, DEVICE_COOKIE, DEVICE_LIFETIME, MAX_COOKIES, read_cookie
 from persistence import credentials, demo, operators, passwords
@@ -262,8 +262,8 @@ class TestSignIn:
         assert answer.status_code == 403
 
     def test_half_a_form_is_not_waited_for(self, server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert forms.SIGN_IN.seconds == 5
-        monkeypatch.setattr(forms, "SIGN_IN", forms.Bounds(8192, 0.05))
+        assert submitted.SIGN_IN.seconds == 5
+        monkeypatch.setattr(submitted, "SIGN_IN", submitted.Bounds(8192, 0.05))
         status, received = answered(server, posted(server, new_address(), "Content-Length: 100") + b"name=x")
         assert status == 408
         assert "The form did not arrive within 0.05 seconds; send it again." in received

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from openapi import contract
-from panel.forms import FORM
+from panel.submitted import FORM
 from server.http.body import MAX_BODY
 from server.http.protocol import MAX_HEAD
 from tests.conftest import new_database

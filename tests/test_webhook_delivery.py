@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 from standardwebhooks import Webhook as StandardWebhook
 
-from persistence import deliveries, events, migrations, webhooks
+from persistence import deliveries, delivery_queue, events, migrations, webhooks
 from persistence.database import Database, Row
 from persistence.engines import connect
 from persistence.errors import Unavailable
@@ -386,7 +386,7 @@ class TestDisabling:
             for hours in (0, 1, 60, 130):
                 office.clock.now = START + timedelta(hours=hours)
                 async with office.database.transaction() as db:
-                    await deliveries.purge(db, office.clock(), 100)
+                    await delivery_queue.purge(db, office.clock(), 100)
                 await office.happens()
                 await office.deliver()
             webhook = await office.get(id)
@@ -405,7 +405,7 @@ class TestCrashes:
             await office.happens()
             async with office.database.transaction() as db:
                 lease = office.clock() + timedelta(minutes=1)
-                taken = await deliveries.claim(
+                taken = await delivery_queue.claim(
                     db, id, limit=20, token="dead", now=office.clock(), lease=lease
                 )
             assert taken == 1
@@ -417,7 +417,7 @@ class TestCrashes:
             async with office.database.transaction() as db:
                 ((row, _),) = await office.log(id)
                 late = {"key": row.id, "token": "dead", "new_status": "pending", "next": office.clock()}
-                await deliveries.settle(db, [late])
+                await delivery_queue.settle(db, [late])
             ((row, _),) = await office.log(id)
             assert row.status == "delivered"
 
@@ -593,7 +593,7 @@ class TestPurge:
                 before = START + timedelta(days=1)
                 # Events with a delivery stay as long as that.
                 assert await events.purge(db, before, 100) == 3
-                assert [await deliveries.purge(db, before, 2) for _ in range(3)] == [2, 1, 0]
+                assert [await delivery_queue.purge(db, before, 2) for _ in range(3)] == [2, 1, 0]
                 assert await events.purge(db, before, 100) == 3
             assert len(await office.log(id)) == 1
             async with office.database.reading() as db:

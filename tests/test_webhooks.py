@@ -14,7 +14,7 @@ import httpx
 import pytest
 from sqlalchemy import update
 
-from persistence import deliveries
+from persistence import deliveries, delivery_queue
 from persistence import webhooks as endpoints
 from persistence.deliveries import Delivery
 from persistence.errors import Conflict
@@ -546,9 +546,9 @@ class TestDeliveries:
             for nth in range(25):
                 at = NOW + timedelta(minutes=nth)
                 entry = {"key": first, "at": at, "code": 503, "took": nth, "text": "busy", "fault": "No."}
-                await deliveries.log(db, [entry])
+                await delivery_queue.log(db, [entry])
             entry = {"key": second, "at": NOW, "code": None, "took": 7, "text": "", "fault": "No answer."}
-            await deliveries.log(db, [entry])
+            await delivery_queue.log(db, [entry])
 
         server.inside(log, write=True)
         newest, oldest = told(admin, id)

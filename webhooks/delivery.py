@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from persistence import deliveries, webhooks
+from persistence import delivery_queue, webhooks
 from persistence.database import Connection, Database, Row
 from persistence.errors import Refusal
 from persistence.sealing import Box, Unsealable
@@ -137,15 +137,15 @@ class Worker:
         """Take what is due, of each webhook as much as there is room for, and send it."""
         now, token = self.clock(), secrets.token_hex(16)
         async with self.database.reading() as db:
-            waiting = await deliveries.waiting(db, now)
+            waiting = await delivery_queue.waiting(db, now)
         rooms = {webhook.id: AT_ONCE - self.in_flight[webhook.id] for webhook in waiting}
         if not any(rooms.values()):
             return 0
         async with self.database.transaction() as db:
             for id, room in rooms.items():
                 if room > 0:
-                    await deliveries.claim(db, id, limit=room, token=token, now=now, lease=now + LEASE)
-            taken = await deliveries.claimed(db, token)
+                    await delivery_queue.claim(db, id, limit=room, token=token, now=now, lease=now + LEASE)
+            taken = await delivery_queue.claimed(db, token)
         by_id = {webhook.id: webhook for webhook in waiting}
         for delivery in taken:
             self.in_flight[delivery.webhook_id] += 1
@@ -193,8 +193,8 @@ class Worker:
             return
         verdicts = [self._verdict(each, now) for each in results]
         async with self.database.transaction() as db:
-            await deliveries.log(db, [_entry(each) for each in results])
-            await deliveries.settle(
+            await delivery_queue.log(db, [_entry(each) for each in results])
+            await delivery_queue.settle(
                 db,
                 [
                     {"key": each.delivery.id, "token": each.token, "new_status": status, "next": next}
@@ -229,7 +229,7 @@ class Worker:
             await self._settle()
             async with self.database.transaction() as db:
                 for delivery, token in left.values():
-                    await deliveries.give_back(db, delivery.id, token, self.clock())
+                    await delivery_queue.give_back(db, delivery.id, token, self.clock())
         except Refusal as error:
             logger.warning("what was in the air is sent again in a minute: %s", error)
 

@@ -6,7 +6,8 @@ from typing import Any
 from sqlalchemy import Insert
 from sqlalchemy.sql.elements import ClauseElement
 
-from persistence.database import Connection, Database, Preamble, Row, as_one_statement
+from persistence.database import Connection, Database, Preamble, Row
+from persistence.statements import as_one_statement
 
 
 class LazyConnection(Connection):

@@ -16,7 +16,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from persistence import deliveries
+from persistence import delivery_queue
 from persistence.counters import Counters
 from persistence.database import Database
 from persistence.errors import Unavailable
@@ -151,4 +151,4 @@ class MetricsState:
 
     async def _look(self) -> tuple[int, float]:
         async with self.database.reading() as db:
-            return await deliveries.backlog(db, self.clock())
+            return await delivery_queue.backlog(db, self.clock())

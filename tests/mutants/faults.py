@@ -15,11 +15,11 @@ from sqlalchemy import select, update
 from handlers.caller import Caller
 from openapi import contract, loading
 from persistence import lifecycle
-from persistence.database import Base
 from persistence.invoices import Invoice
 from persistence.listing import Listing
 from persistence.services import Service
 from persistence.tickets import Ticket
+from persistence.types import Base
 from server.errors import detail, invalid_request
 from server.request.plan import Plan
 from tests.mutants.planting import (

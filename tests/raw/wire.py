@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from sqlalchemy import func, select
 
-from persistence.database import Base, Connection
+from persistence.database import Connection
+from persistence.types import Base
 from tests.running import Running
 
 DialectName = Literal["client", "admin"]

@@ -18,7 +18,7 @@ from persistence.activity import Activity
 from persistence.announcements import Announcement
 from persistence.api_keys import ApiKey
 from persistence.clients import Client
-from persistence.database import Base, Connection, Database, UtcDateTime
+from persistence.database import Connection, Database
 from persistence.deliveries import Attempt, Delivery
 from persistence.departments import Department
 from persistence.domains import Domain
@@ -32,6 +32,7 @@ from persistence.servers import Server
 from persistence.services import Service
 from persistence.tickets import Ticket, TicketReply
 from persistence.tokens import Token
+from persistence.types import Base, UtcDateTime
 from persistence.webhooks import Webhook, subscribed
 from tests.running import copy_demo
 from webhooks import signing

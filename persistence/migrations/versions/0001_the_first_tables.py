@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from persistence.database import BigIntId, Money, UtcDateTime
+from persistence.types import BigIntId, Money, UtcDateTime
 
 revision = "0001"
 down_revision = None

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from persistence.database import BigIntId
+from persistence.types import BigIntId
 
 revision = "0004"
 down_revision = "0003"

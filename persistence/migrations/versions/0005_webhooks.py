@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from persistence.database import BigIntId, UtcDateTime
+from persistence.types import BigIntId, UtcDateTime
 
 revision = "0005"
 down_revision = "0004"

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-from persistence.database import BigIntId
 from persistence.migrations.tallies import NEVER, drop, keep
+from persistence.types import BigIntId
 
 revision = "0007"
 down_revision = "0006"

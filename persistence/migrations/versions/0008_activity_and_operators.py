@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-from persistence.database import BigIntId, UtcDateTime
 from persistence.migrations.tallies import NEVER, Parts, drop, keep
+from persistence.types import BigIntId, UtcDateTime
 
 revision = "0008"
 down_revision = "0007"

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from persistence.database import UtcDateTime
+from persistence.types import UtcDateTime
 
 revision = "0011"
 down_revision = "0010"

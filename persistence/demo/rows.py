@@ -1,26 +1,21 @@
-"""Demo data: every example of both documents is true in it, and there is enough beside them to page.
-
-The same data every time: all that varies comes from one fixed seed. Never in production.
-"""
+"""Build the rows of the demo data, the same each time."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from random import Random
 from typing import Any
 
-from sqlalchemy import func, insert, select, text
-
 from persistence import credentials, identity, search
 from persistence.announcements import Announcement
 from persistence.api_keys import ApiKey
 from persistence.clients import Client, phone_key
-from persistence.database import Base, Connection, Database
 from persistence.deliveries import Attempt, Delivery
+from persistence.demo.credentials import ADMIN_KEY, CLIENT_TOKEN, OPERATOR, OPERATOR_HASH, OTHER_CLIENT_TOKEN
+from persistence.demo.texts import CITIES, FIRST_NAMES, KNOWN_TICKETS, LAST_NAMES, MESSAGES, SUBJECTS, TOPICS
 from persistence.departments import Department
 from persistence.domains import Domain
-from persistence.errors import Conflict
 from persistence.events import Event
 from persistence.invoices import Invoice, InvoiceLine, Payment
 from persistence.knowledgebase import Article
@@ -30,82 +25,14 @@ from persistence.servers import Server
 from persistence.services import Service, add_cycle
 from persistence.tickets import Ticket, TicketReply
 from persistence.tokens import Token
+from persistence.types import Base
 from persistence.webhooks import Webhook, subscribed
-
-CLIENT_TOKEN = "abc123token"
-OTHER_CLIENT_TOKEN = "def456token"
-ADMIN_KEY = "demo-admin-key"
-OPERATOR = "demo"
-OPERATOR_PASSWORD = "demo-operator"
-# Its argon2id hash, since demo data is the same every time.
-OPERATOR_HASH = (
-    "$argon2id$v=19$m=19456,t=2,p=1$lxAxMrv+DCQi63eTbZJYEw$oTlynPyfiB61rNLZQ68WUVVCCXv0IIPPP2STW0YD67A"
-)
 
 CLIENTS = 240
 SPARE_CLIENT = 6
 """The contract's example deletes it, so it has no active domain either."""
 START = datetime(2024, 1, 1, 10, tzinfo=UTC)
 FAR = date(2035, 1, 31)
-
-FIRST_NAMES = ("Alex", "Chris", "Dana", "Erin", "Jamie", "Jordan", "Kim", "Lee", "Morgan", "Robin", "Sam")
-LAST_NAMES = ("Adams", "Baker", "Clark", "Davis", "Evans", "Foster", "Green", "Harris", "Jones", "King")
-CITIES = [
-    ("Springfield", "Illinois", "62701", "US"),
-    ("Leeds", "", "LS1 1UR", "GB"),
-    ("Köln", "", "50667", "DE"),
-    ("Lyon", "", "69001", "FR"),
-    ("大阪", "", "530-0001", "JP"),
-]
-SUBJECTS = [
-    "The website shows a blank page",
-    "How do I add a mailbox?",
-    "Question about my last invoice",
-    "Please restore yesterday's backup",
-    "Certificate expires soon",
-]
-# Articles of the knowledgebase, by category.
-TOPICS = {
-    1: [
-        ("Your first login", "Open the panel and sign in with your email address."),
-        ("Changing your password", "Choose a long password. Nobody of our staff ever asks for it."),
-        ("Paying an invoice", "Every open invoice has a button to pay by card or bank transfer."),
-        ("Reading your invoice", "Each line of the invoice names a service, a domain or a fee."),
-        ("Closing your account", "Terminate all services first, then write to billing."),
-    ],
-    2: [
-        ("Adding a mailbox", "A mailbox needs a name and a password. Mail arrives at once."),
-        ("Mail on your phone", "Choose IMAP, port 993 and encryption."),
-        ("Forwarding mail", "A forward sends every message on to another address."),
-        ("Fighting spam", "The filter moves spam into a folder of its own."),
-        ("Out of office replies", "An automatic reply tells senders when you are back."),
-    ],
-    3: [
-        ("How to set up a CNAME record", "Open the zone of your domain and add a record of type CNAME."),
-        ("Moving a domain to us", "You need the transfer code of your registrar."),
-        ("DNS settings explained", "A zone holds records: A, AAAA, CNAME, MX and TXT."),
-        ("Why DNS changes take time", "Resolvers keep a record until its time to live is over."),
-        ("What a search term may be", "Any search term will do: the name of a record, or a whole question."),
-        ("Renewing a domain", "Domains renew by themselves unless you cancel them."),
-    ],
-    4: [
-        ("Installing a certificate", "Certificates are free and renew by themselves."),
-        ("Restoring a backup", "Choose a night and the folders to restore."),
-        ("Uploading files with SFTP", "Use your username and port 22."),
-        ("Choosing the PHP version", "Each site may run a PHP version of its own."),
-        ("Running cron jobs", "A cron job runs a script at fixed times."),
-        ("Größere Uploads erlauben", "Die Grenze für Uploads steht in den Einstellungen der Website."),
-    ],
-}
-MESSAGES = [
-    "It started this morning. Could you have a look?",
-    "I could not find it in the documentation.",
-    "Thank you, that helped.",
-    "We are looking into it and will write again today.",
-]
-
-# Tickets of client 42 that the contract's examples name, and who has replied to them.
-KNOWN_TICKETS: dict[int, list[str]] = {15: ["staff"], 16: []}
 
 Rows = list[dict[str, Any]]
 
@@ -476,46 +403,3 @@ def _deliveries(events: Rows) -> tuple[Rows, Rows]:
     for delivery in deliveries:
         delivery["due_at"] = delivery["created_at"] + timedelta(seconds=5)
     return deliveries, attempts
-
-
-async def empty(db: Connection) -> bool:
-    """Whether nothing has been kept yet."""
-    for table in (Client, Product, ApiKey):
-        row = await db.fetch_one(select(func.count().label("total")).select_from(table))
-        if row is None or row.total:
-            return False
-    return True
-
-
-async def present(db: Connection) -> bool:
-    """Whether one of the demo credentials is kept."""
-    for table, secret in ((Token, CLIENT_TOKEN), (Token, OTHER_CLIENT_TOKEN), (ApiKey, ADMIN_KEY)):
-        column = table.__table__.c.digest
-        if await db.fetch_one(select(column).where(column == credentials.digest(secret))) is not None:
-            return True
-    column = Operator.__table__.c.password_hash
-    return await db.fetch_one(select(column).where(column == OPERATOR_HASH)) is not None
-
-
-async def seed(database: Database, progress: Callable[[int, int], None] | None = None) -> None:
-    """Fill an empty database; ``progress`` is told how many rows are done, and how many there are.
-
-    Raises Conflict where it is not empty.
-    """
-    async with database.transaction() as db:
-        if not await empty(db):
-            raise Conflict("The database is not empty; demo data goes into an empty one only.")
-        tables = build()
-        for index, rows in words(tables):
-            await db.execute_many(index.insert, rows)
-        done, total = 0, sum(map(len, tables.values()))
-        for table, rows in tables.items():
-            done += len(rows)
-            if progress:
-                progress(done, total)
-            await db.execute_many(insert(table).values(dict.fromkeys(rows[0])), rows)
-            if database.dialect.name == "postgresql":
-                name = table.__tablename__
-                await db.fetch_all(
-                    text(f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), max(id)) FROM {name}")  # noqa: S608  a table's own name
-                )
