@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from panel import formatting, lookups, submitted
-from panel.fields import Field, bound, with_current_value
+from panel.fields import MORE_LINES, Field, bound, with_current_value
 from panel.operation_client import OperationClient, OperationResult, PanelContext
 from panel.page_registry import CHOICES, RELATED, PageRegistry, PanelPage, is_allowed
 from panel.sessions import SignedInOperator
@@ -196,7 +196,7 @@ class PageHandlers:
         if more:
             if not any(each.name == more and each.kind == "lines" for each in page.fields):
                 raise submitted.BadForm(400, "There are no more lines to be had here; open the form anew.")
-            given[more] = [*given.get(more, []), *[{}] * fields.MORE_LINES]
+            given[more] = [*given.get(more, []), *[{}] * MORE_LINES]
             return await self._form(page, request, signed, ids, item, given, sent)
         body = submitted.changes(page.fields, before, given) if page.kind == "update" else given
         if page.kind == "update" and not body:

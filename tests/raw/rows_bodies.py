@@ -613,9 +613,10 @@ ROWS = [
         written=1,
     ),
     Row(
-        "CR LF in a product works",
-        send("/products/1", ADMIN, '{"description":"B\\r\\nC"}', method="PUT"),
-        200,
+        "CR LF in an operator's ticket works",
+        send("/tickets", ADMIN, '{"client_id":42,"subject":"A","message":"B\\r\\nC","department_id":1}'),
+        201,
+        written=1,
     ),
     *[
         Row(f"the department {id} works", send("/tickets", CLIENT, ticket(department=id)), 201, written=1)
