@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_glossary import look_up
+
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")],
@@ -62,3 +64,17 @@ def test_every_promise_names_a_test_that_exists() -> None:
         assert named or run or tests.startswith("the same matrix"), promise
         assert [each for each in named if not (ROOT / each).exists()] == [], promise
         assert set(run) <= targets, promise
+
+
+def test_the_entries_that_contributors_add_have_a_place() -> None:
+    """Each `NAME` in `tests/….py` of CONTRIBUTING.md is a constant of that file."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = re.findall(r"`([A-Z][A-Z_]+)` (?:in|of)\s+`(tests/[\w/]+\.py)`", text)
+    named += [
+        (name, file) for file, name in re.findall(r"^\| `(tests/[\w/]+\.py)` \| `([A-Z_]+)`", text, re.M)
+    ]
+    assert len(named) >= 15
+    for name, file in named:
+        assert re.search(rf"^{name}\b.*=", (ROOT / file).read_text(), re.MULTILINE), (name, file)
+    for place in re.findall(r"`((?:server|panel|persistence|webhooks|handlers)(?:\.\w+)+)`", text):
+        assert look_up(place) is not None
