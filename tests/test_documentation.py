@@ -52,7 +52,11 @@ def test_a_link_that_leads_nowhere_is_noticed(tmp_path: Path) -> None:
     assert broken(page) == ["#other", "none.md"]
 
 
-PROMISES = re.findall(r"^\| (.+?) \| (.+) \|$", (ROOT / "SECURITY.md").read_text(), re.MULTILINE)[1:]
+PROMISES = [
+    row
+    for row in re.findall(r"^\| (.+?) \| (.+) \|$", (ROOT / "SECURITY.md").read_text(), re.MULTILINE)
+    if row != ("promise", "test")
+]
 
 
 def test_every_promise_names_a_test_that_exists() -> None:
