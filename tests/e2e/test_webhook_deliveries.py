@@ -80,7 +80,7 @@ class TestThePage:
     def test_its_five_commands_lead_to_a_verified_delivery(self, tmp_path: Path, curl: str) -> None:
         """As docs/webhooks.md has them, with a free port for each of the two addresses."""
         page = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text()
-        part = page.partition("## From nothing to a verified delivery")[2].partition("\n## ")[0]
+        part = page.partition("## Verify a delivery in five commands")[2].partition("\n## ")[0]
         commands = [each.partition("\n```")[0].strip() for each in part.split("```sh\n")[1:]]
         assert len(commands) == 5
         setting, _, run = commands[0].partition(" ")
