@@ -21,10 +21,13 @@ def test_it_names_settings_that_exist_and_the_page_names_it(name: str) -> None:
     assert f"(operations/{name})" in PAGE
 
 
-def test_the_page_and_the_readme_name_settings_that_exist() -> None:
-    readme = (FOLDER.parent.parent / "README.md").read_text()
-    for text in (PAGE, readme):
-        assert {each.rstrip("_") for each in re.findall(r"CLOUDARC_[A-Z_]+", text)} <= KNOWN
+def test_every_page_names_settings_that_exist() -> None:
+    root = FOLDER.parent.parent
+    pages = [*root.glob("*.md"), *(root / "docs").glob("*.md")]
+    assert {"README.md", "operations.md", "reference.md"} <= {each.name for each in pages}
+    for page in pages:
+        named = {each.rstrip("_") for each in re.findall(r"CLOUDARC_[A-Z_]+", page.read_text())}
+        assert named <= KNOWN, page.name
 
 
 def test_the_settings_are_those_of_production_once_the_gaps_are_filled() -> None:
