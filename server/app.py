@@ -31,6 +31,7 @@ from persistence.engines import connect
 from persistence.listing import compact_periodically
 from persistence.sealing import Box
 from persistence.settings import NO_LIMITS, LiveSettings, RuntimeSettings
+from persistence.statements import compile_all
 from server.http.headers import request_id
 from server.observe import logs
 from server.observe.health import Health, Probes
@@ -45,6 +46,7 @@ from server.request.pipeline import Clock, Pipeline
 from server.request.rate_limit import RateLimitKeys
 from server.settings import Settings, read_settings, secret_key
 from webhooks.delivery import Worker
+from webhooks.events import event_kinds
 
 
 def handler_finder(document: contract.Document) -> Callable[[str], Callable[..., Any]]:
@@ -96,13 +98,14 @@ def assemble(
     observers: Sequence[Observer] = (log_request,),
     metrics: Metrics | None = None,
     metrics_ports: Sequence[int] = (),
+    load: Callable[[], None] | None = None,
 ) -> Assembly:
     """Build the API over a database that is open, or that the lifespan opens.
 
     ``demo`` admits demo credentials. ``defaults`` hold until an operator changes a setting. Without
     ``counters`` this process counts requests by itself. Without ``box`` no webhook can be created. ``worker``
     delivers webhooks during the lifespan; a signal stops it and marks ``health`` as stopping. ``metrics`` are
-    served on the first free one of ``metrics_ports``.
+    served on the first free one of ``metrics_ports``. A thread calls ``load`` once requests are served.
     """
     counters = counters or Counters(None)
     watched = LiveSettings(database, defaults)
@@ -139,6 +142,8 @@ def assemble(
                 await stack.enter_async_context(metrics.served(metrics_ports))
             if worker:
                 await stack.enter_async_context(worker.working())
+            if load:
+                Thread(target=load, name="loading", daemon=True).start()
             yield
 
     stack, pipeline = _build_stack(
@@ -182,8 +187,10 @@ def _build_stack(
     return stack, next(each for each in layers if isinstance(each, Pipeline))
 
 
-def _load_lazily(panel: Panel) -> None:
-    """Load what the first request would load in longer than the event loop may be blocked."""
+def _load_lazily(database: Database, panel: Panel) -> None:
+    """Load what the first requests would load on the event loop, for longer than it may block."""
+    event_kinds()
+    compile_all(database)
     identity.load_tables()
     panel.load_templates()
 
@@ -263,6 +270,7 @@ def create(settings: Settings | None = None) -> ASGIApp:
         observers=observers,
         metrics=metrics,
         metrics_ports=settings.metrics_ports,
+        load=lambda: _load_lazily(database, panel),
     )
     panel = Panel(
         document,
@@ -274,7 +282,6 @@ def create(settings: Settings | None = None) -> ASGIApp:
         disabled_password_hashes={OPERATOR_HASH} if settings.production else (),
         box=box,
     )
-    Thread(target=_load_lazily, args=[panel], name="loading", daemon=True).start()
     # CORS applies to the API alone: no other site may call the panel.
     origins = settings.cors_origins
     api = cross_origin(edge, origins, document) if origins else edge

@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from handlers.dialects import ClientDialect
 from openapi import contract, projection
 from persistence.database import Database
+from persistence.engines.group_commit import GroupCommit
 from persistence.engines.sqlite import SQLite
 from persistence.settings import NO_LIMITS
 from server.app import handler_finder
@@ -40,8 +41,16 @@ from tests.running import BOX
 class Unchanging(SQLite):
     """A database that takes every change back, so that two servers can be asked the same for ever."""
 
+    async def open(self) -> None:
+        await super().open()
+        self.commits = Undoing(self.writer.raw)
+
+
+class Undoing(GroupCommit):
+    """Rolls back what it is to commit."""
+
     def commit(self) -> None:
-        self.writer.raw.execute("ROLLBACK")
+        self.raw.execute("ROLLBACK")
 
 
 class OwnCaller:

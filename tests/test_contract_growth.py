@@ -203,7 +203,7 @@ class TestDeprecated:
         planted["collection"]["get"] |= _deprecation()
         read = loading._read
         monkeypatch.setattr(
-            contract, "_read", lambda file: planted if str(file) == "paths/tickets.yaml" else read(file)
+            loading, "_read", lambda file: planted if str(file) == "paths/tickets.yaml" else read(file)
         )
         return loading.bundle()
 

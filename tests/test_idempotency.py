@@ -13,7 +13,8 @@ import pytest
 from sqlalchemy import delete, func, select
 
 from openapi import contract
-from persistence import engines, events, idempotency, invoices, tokens
+from persistence import events, idempotency, invoices, tokens
+from persistence.engines import limits
 from server import app
 from server.request import idempotency as idempotency_of_requests
 from tests import making
@@ -211,7 +212,7 @@ class TestStillRunning:
     def test_whoever_comes_while_it_is_done_is_told_to_come_again(
         self, server: Running, admin: Api, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(engines, "LOCK_SECONDS", 0.2)
+        monkeypatch.setattr(limits, "LOCK_SECONDS", 0.2)
         held, release = threading.Event(), threading.Event()
 
         async def hold(db: Any) -> None:

@@ -674,7 +674,7 @@ SHORT_TEXTS = {
     "LIST products",
     "LIST webhooks",
     "deliveries.GET",
-    "deliveries.WAITING",
+    "delivery_queue.WAITING",
     "events.GET",
     "idempotency.GET",
     "idempotency.GET_TEXTS",
@@ -682,7 +682,7 @@ SHORT_TEXTS = {
     "tickets.GET",
     "webhooks.ALL",
     "webhooks.GET",
-    "deliveries.CLAIMED",
+    "delivery_queue.CLAIMED",
 }
 
 

@@ -107,7 +107,7 @@ class TestSecretKey:
 
     def test_processes_that_start_together_agree(self, tmp_path: Path) -> None:
         program = (
-            "import sys; from server.environment import read, secret_key; settings = read();"
+            "import sys; from server.settings import read_settings, secret_key; settings = read_settings();"
             "print(flush=True); sys.stdin.readline(); print(secret_key(settings))"
         )
         started = [

@@ -328,10 +328,10 @@ class TestNames:
     def test_a_lookup_that_hangs_outlives_no_process(self) -> None:
         work = """
 import asyncio, socket, time, uvloop
-from webhooks.sending import post, session
+from webhooks.sending import http_session, post
 
 async def main():
-    async with session(private=True) as http:
+    async with http_session(private=True) as http:
         print(await post(http, "http://hook.example/", b"{}", {}, deadline=0.1))
 
 socket.getaddrinfo = lambda *_, **__: time.sleep(60)

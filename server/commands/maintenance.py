@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from openapi import rendering
 from persistence import backup as copies
-from persistence import deliveries, demo, events, idempotency, migrations, webhooks
+from persistence import delivery_queue, demo, events, idempotency, migrations, webhooks
 from persistence.backup import Progress
 from persistence.database import Database
 from persistence.sealing import Box, Unsealable
@@ -65,7 +65,7 @@ def purge(settings: Settings, options: argparse.Namespace) -> None:
         totals: list[int] = []
         old_keys = now() - idempotency.LIFETIME
         with tqdm(desc="purge", unit=" rows", disable=None, leave=False) as bar:
-            for each, before in ((deliveries, old), (events, old), (idempotency, old_keys)):
+            for each, before in ((delivery_queue, old), (events, old), (idempotency, old_keys)):
                 totals.append(0)
                 while True:
                     async with database.transaction() as db:

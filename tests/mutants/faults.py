@@ -283,7 +283,7 @@ def _disown(operation: Operation) -> None:
         user = given["user"]
         if user.client_id is not None:
             TRACES.add()
-            given["user"] = dataclasses.replace(user, owner=None)
+            given["user"] = dataclasses.replace(user, client_id=None)
         return await handler(**given)
 
     around(operation, everyones)
