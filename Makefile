@@ -32,7 +32,7 @@ check: $(SETUP) ## judge format, lint, types, imports and contract; write nothin
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/test_contract.py tests/test_contract_growth.py tests/test_requirements.py -k "not TestDeprecated"
+	$(BIN)/python -m pytest -q tests/test_contract.py tests/test_contract_growth.py tests/test_requirements.py tests/test_language.py -k "not TestDeprecated"
 
 audit: ## look for known weaknesses in what is installed; needs PyPI itself
 	@$(PYTHON) -m venv build/audit

@@ -13,9 +13,9 @@ import httpx._transports.default
 import pytest
 
 from tests.contract_client import Api
+from tests.live_server import ADMIN, CLIENT, OTHER, Running, prepared, serving
 from tests.postgres import running_postgres
-from tests.running import ADMIN, CLIENT, OTHER, Running, prepared, serving
-from tests.secrecy import listener
+from tests.secret_leak_guard import listener
 from tests.valkey import running_valkey
 
 # A server that has just started on a busy machine may need more than the five seconds of httpx.

@@ -9,7 +9,7 @@ import httpx
 
 from panel.app import HEADERS
 from persistence import demo
-from tests.running import Running
+from tests.live_server import Running
 
 HEADING = re.compile(r"<h1>(.*?)</h1>", re.DOTALL)
 

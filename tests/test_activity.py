@@ -7,9 +7,9 @@ import pytest
 
 from openapi import contract
 from persistence.activity import Activity
-from tests import making
+from tests import factories
 from tests.contract_client import OPERATIONS, Api
-from tests.running import Running
+from tests.live_server import Running
 from tests.test_auth import by_id, call, fresh
 
 CHANGES = [each for each in OPERATIONS if each.method != "get"]
@@ -47,13 +47,13 @@ class TestListActivity:
             assert admin.get("/activity", resource=row["resource"]).json()["data"][0] == row
 
     def test_the_resource_is_the_path_of_what_was_changed(self, admin: Api, client: Api) -> None:
-        invoice = making.invoice(admin)
+        invoice = factories.invoice(admin)
         assert newest(admin)["resource"] == f"/invoices/{invoice}"
         admin.post(f"/invoices/{invoice}/pay")
         assert newest(admin)["resource"] == f"/invoices/{invoice}"
         ticket = client.post("/tickets", {"subject": "A", "message": "B", "department_id": 1}).json()
         assert newest(admin)["resource"] == f"/tickets/{ticket['ticket_id']}"
-        token = making.token(admin)
+        token = factories.token(admin)
         assert newest(admin)["resource"] == f"/clients/42/tokens/{token}"
         admin.request("DELETE", f"/clients/42/tokens/{token}")
         assert newest(admin)["resource"] == f"/clients/42/tokens/{token}"
@@ -68,7 +68,7 @@ class TestListActivity:
     def test_what_is_refused_and_what_is_answered_again_writes_nothing(
         self, server: Running, admin: Api
     ) -> None:
-        id = making.invoice(admin, "paid")
+        id = factories.invoice(admin, "paid")
         headers = {"Idempotency-Key": token_hex(8)}
         admin.request("POST", "/departments", json={"name": "x"}, headers=headers)
         before = server.count(Activity)
@@ -83,7 +83,7 @@ class TestListActivity:
     def test_filters_narrow_and_pages_go_on(self, admin: Api, client: Api, filters: dict[str, str]) -> None:
         for _ in range(3):
             client.post("/tickets", {"subject": "A", "message": "B", "department_id": 1})
-            making.department(admin)
+            factories.department(admin)
         first = admin.get("/activity", limit=2, **filters)
         ids = [row["id"] for row in first.json()["data"]]
         then = admin.get("/activity", limit=2, after=ids[-1], **filters).json()["data"]
@@ -97,7 +97,7 @@ class TestListActivity:
             "data"
         ]
         api = Api(server.url, made["key"])
-        making.department(api)
+        factories.department(api)
         api.close()
         admin.request("DELETE", f"/api-keys/{made['id']}")
         assert newest(admin, operation="create_department")["actor_name"] == "Night shift"

@@ -14,9 +14,9 @@ from handlers.tokens import CLIENT_SCOPES
 from openapi import contract
 from persistence import api_keys, credentials, tokens
 from server import app
-from tests import making
+from tests import factories
 from tests.contract_client import DOCUMENT, OPERATIONS, Api
-from tests.running import ADMIN, CLIENT, OTHER, Running
+from tests.live_server import ADMIN, CLIENT, OTHER, Running
 
 PROTECTED = [each for each in OPERATIONS if not each.public]
 ITEMS = [each for each in PROTECTED if "{id}" in each.path]
@@ -24,26 +24,26 @@ SCOPES = sorted({each.scope for each in PROTECTED if each.scope})
 
 # A new resource in the state that an operation starts from.
 FRESH: dict[str, Callable[..., int]] = {
-    "services": lambda operation, admin, owner: making.service(
+    "services": lambda operation, admin, owner: factories.service(
         admin, "suspended" if operation == "unsuspend_service" else "active", owner
     ),
-    "invoices": lambda operation, admin, owner: making.invoice(admin, "unpaid", owner),
-    "tickets": lambda operation, admin, owner: making.ticket(admin, "open", owner),
-    "clients": lambda operation, admin, owner: making.client(admin),
-    "products": lambda operation, admin, owner: making.product(admin),
-    "servers": lambda operation, admin, owner: making.server(admin),
-    "departments": lambda operation, admin, owner: making.department(admin),
+    "invoices": lambda operation, admin, owner: factories.invoice(admin, "unpaid", owner),
+    "tickets": lambda operation, admin, owner: factories.ticket(admin, "open", owner),
+    "clients": lambda operation, admin, owner: factories.client(admin),
+    "products": lambda operation, admin, owner: factories.product(admin),
+    "servers": lambda operation, admin, owner: factories.server(admin),
+    "departments": lambda operation, admin, owner: factories.department(admin),
     "tokens": lambda operation, admin, owner: (
-        making.token(admin) if operation == "revoke_token" else making.client(admin)
+        factories.token(admin) if operation == "revoke_token" else factories.client(admin)
     ),
-    "api_keys": lambda operation, admin, owner: making.api_key(admin),
+    "api_keys": lambda operation, admin, owner: factories.api_key(admin),
     "webhooks": lambda operation, admin, owner: (
-        making.delivery(admin) if operation == "resend_delivery" else making.webhook(admin)
+        factories.delivery(admin) if operation == "resend_delivery" else factories.webhook(admin)
     ),
-    "events": lambda operation, admin, owner: making.event(admin),
-    "domains": lambda operation, admin, owner: making.domain(admin, owner),
-    "knowledgebase": lambda operation, admin, owner: making.article(admin),
-    "announcements": lambda operation, admin, owner: making.announcement(
+    "events": lambda operation, admin, owner: factories.event(admin),
+    "domains": lambda operation, admin, owner: factories.domain(admin, owner),
+    "knowledgebase": lambda operation, admin, owner: factories.article(admin),
+    "announcements": lambda operation, admin, owner: factories.announcement(
         admin, published_at="2024-01-09T09:00:00Z"
     ),
 }

@@ -37,7 +37,7 @@ from persistence.tables import METADATA
 from server.process.clock import now
 from tests.conftest import new_database
 from tests.contract_client import Api
-from tests.running import CLIENT, assembled, prepared, serving
+from tests.live_server import CLIENT, assembled, prepared, serving
 from tests.test_command_line import command, environment, is_one_line, served
 
 NAMES = [each.name for each in backup._tables()]

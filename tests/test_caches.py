@@ -14,7 +14,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from server.request.rate_limit import RateLimitKeys
-from tests.running import Running
+from tests.live_server import Running
 
 PACKAGES = ("handlers", "openapi", "panel", "persistence", "server", "webhooks")
 

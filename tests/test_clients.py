@@ -14,9 +14,9 @@ from persistence.domains import Domain
 from persistence.invoices import Invoice
 from persistence.services import Service
 from persistence.tickets import Ticket
-from tests import making
+from tests import factories
 from tests.contract_client import DOCUMENT, Api
-from tests.running import Running
+from tests.live_server import Running
 from tests.test_identity import NO_ADDRESSES
 
 NEW = {"first_name": "Ada", "last_name": "Byron", "email": "ada@engine.example", "password": "difference"}
@@ -33,7 +33,7 @@ class TestCreateClient:
         assert response.json()["error"]["message"] == f"The {name} field is required."
 
     def test_it_answers_the_account_and_never_the_password(self, admin: Api, server: Running) -> None:
-        id = making.client(
+        id = factories.client(
             admin, company="Engine Ltd", address="1 Mill Lane", country="GB", password="s3cret-s3cret"
         )
         account = admin.get(f"/clients/{id}").json()["data"]
@@ -81,7 +81,7 @@ class TestCreateClient:
         ],
     )
     def test_two_spellings_of_an_email_are_one(self, admin: Api, first: str, second: str) -> None:
-        id = making.client(admin, email=first)
+        id = factories.client(admin, email=first)
         assert admin.get(f"/clients/{id}").json()["data"]["email"] == first
         response = admin.post("/clients", NEW | {"email": second})
         assert response.status_code == 409
@@ -98,7 +98,7 @@ class TestCreateClient:
         ],
     )
     def test_people_whose_letters_differ_are_two(self, admin: Api, first: str, second: str) -> None:
-        ids = [making.client(admin, email=email) for email in (first, second)]
+        ids = [factories.client(admin, email=email) for email in (first, second)]
         found = [admin.get("/clients", email=email).json()["data"] for email in (first, second)]
         assert [[row["id"] for row in rows] for rows in found] == [[id] for id in ids]
 
@@ -139,7 +139,7 @@ class TestCreateClient:
 
 class TestUpdateClient:
     def test_it_changes_what_is_named_and_nothing_else(self, admin: Api) -> None:
-        id = making.client(admin, company="Before Ltd")
+        id = factories.client(admin, company="Before Ltd")
         before = admin.get(f"/clients/{id}").json()["data"]
         changed = admin.put(f"/clients/{id}", {"company": "After Ltd", "address": "2 Side Street"}).json()[
             "data"
@@ -148,23 +148,23 @@ class TestUpdateClient:
         assert admin.get(f"/clients/{id}").json()["data"] == changed
 
     def test_a_new_email_is_found_and_frees_the_old_one(self, admin: Api) -> None:
-        id = making.client(admin, email="old@change.example")
+        id = factories.client(admin, email="old@change.example")
         admin.put(f"/clients/{id}", {"email": "new@change.example"})
         assert admin.get("/clients", email="NEW@change.example").json()["data"][0]["id"] == id
-        making.client(admin, email="old@change.example")
+        factories.client(admin, email="old@change.example")
         response = admin.put(f"/clients/{id}", {"email": "OLD@change.example"})
         assert response.status_code == 409
         assert admin.get(f"/clients/{id}").json()["data"]["email"] == "new@change.example"
 
     def test_state_and_postcode_are_written(self, admin: Api) -> None:
-        id = making.client(admin, state="Illinois", postcode="62701")
+        id = factories.client(admin, state="Illinois", postcode="62701")
         shown = admin.get(f"/clients/{id}").json()["data"]
         assert (shown["state"], shown["postcode"]) == ("Illinois", "62701")
         changed = admin.put(f"/clients/{id}", {"state": "", "postcode": "LS1 1UR"}).json()["data"]
         assert (changed["state"], changed["postcode"]) == ("", "LS1 1UR")
 
     def test_a_password_alone_is_a_change(self, admin: Api, server: Running) -> None:
-        id = making.client(admin)
+        id = factories.client(admin)
         assert admin.put(f"/clients/{id}", {"password": "another one"}).status_code == 200
         row = server.inside(lambda db: db.fetch_one(TABLE.select().where(TABLE.c.id == id)))
         assert PasswordHasher().verify(row.password_hash, "another one")
@@ -175,10 +175,10 @@ class TestUpdateClient:
 
 class TestDeleteClient:
     def test_it_is_gone_and_its_books_are_not(self, admin: Api) -> None:
-        id = making.client(admin, email="gone@example.com")
-        service = making.service(admin, "terminated", client_id=id)
-        invoice = making.invoice(admin, "paid", client_id=id)
-        ticket = making.ticket(admin, "closed", client_id=id)
+        id = factories.client(admin, email="gone@example.com")
+        service = factories.service(admin, "terminated", client_id=id)
+        invoice = factories.invoice(admin, "paid", client_id=id)
+        ticket = factories.ticket(admin, "closed", client_id=id)
         response = admin.request("DELETE", f"/clients/{id}")
         assert response.json() == {"status": "success", "data": {"id": id, "deleted": True}}
         for method, body in (("GET", None), ("PUT", {"company": "X"}), ("DELETE", None)):
@@ -187,16 +187,16 @@ class TestDeleteClient:
             assert admin.get(path).json()["data"]["client_id"] == id
         assert admin.get("/invoices", client_id=id).json()["meta"]["total"] == 1
         assert admin.get("/clients", email="gone@example.com").json()["data"] == []
-        making.client(admin, email="gone@example.com")
+        factories.client(admin, email="gone@example.com")
 
     def test_nothing_new_can_be_made_for_it(self, admin: Api) -> None:
-        id = making.client(admin)
+        id = factories.client(admin)
         admin.request("DELETE", f"/clients/{id}")
         bodies = {
             "/services": {"client_id": id, "product_id": 2, "billing_cycle": "monthly"},
             "/invoices": {
                 "client_id": id,
-                "due_date": making.DUE,
+                "due_date": factories.DUE,
                 "items": [{"description": "A", "amount": 1}],
             },
             "/tickets": {"client_id": id, "department_id": 1, "subject": "A", "message": "B"},
@@ -207,23 +207,23 @@ class TestDeleteClient:
 
     @pytest.mark.parametrize("state", ["active", "suspended"])
     def test_services_that_run_keep_it(self, admin: Api, state: str) -> None:
-        id = making.client(admin)
-        making.service(admin, state, client_id=id)
+        id = factories.client(admin)
+        factories.service(admin, state, client_id=id)
         assert admin.request("DELETE", f"/clients/{id}").status_code == 409
         assert admin.get(f"/clients/{id}").status_code == 200
 
     @pytest.mark.parametrize("state", ["unpaid", "overdue"])
     def test_unpaid_invoices_keep_it(self, admin: Api, state: str) -> None:
-        id = making.client(admin)
-        invoice = making.invoice(admin, state, client_id=id)
+        id = factories.client(admin)
+        invoice = factories.invoice(admin, state, client_id=id)
         assert admin.request("DELETE", f"/clients/{id}").status_code == 409
         admin.post(f"/invoices/{invoice}/pay")
         assert admin.request("DELETE", f"/clients/{id}").status_code == 200
 
     @pytest.mark.parametrize("state", ["open", "answered", "customer_reply"])
     def test_tickets_that_are_not_closed_keep_it(self, admin: Api, server: Running, state: str) -> None:
-        id = making.client(admin)
-        ticket = making.ticket(admin, client_id=id)
+        id = factories.client(admin)
+        ticket = factories.ticket(admin, client_id=id)
         move = update(Ticket).values(status=state).where(Ticket.__table__.c.id == ticket)
         server.inside(lambda db: db.execute(move), write=True)
         refused = admin.request("DELETE", f"/clients/{id}")
@@ -234,8 +234,8 @@ class TestDeleteClient:
 
     @pytest.mark.parametrize("status", ["active", "pending", "expired", "cancelled"])
     def test_active_domains_keep_it(self, admin: Api, status: str) -> None:
-        id = making.client(admin)
-        domain = making.domain(admin, id, status=status)
+        id = factories.client(admin)
+        domain = factories.domain(admin, id, status=status)
         answer = admin.request("DELETE", f"/clients/{id}")
         assert answer.status_code == (409 if status == "active" else 200)
         if status == "active":
@@ -245,11 +245,11 @@ class TestDeleteClient:
         assert admin.get(f"/domains/{domain}").json()["data"]["client_id"] == id
 
     def test_all_that_keeps_it_is_told_at_once(self, admin: Api) -> None:
-        id = making.client(admin)
-        making.service(admin, client_id=id)
-        making.invoice(admin, client_id=id)
-        making.domain(admin, id)
-        making.ticket(admin, client_id=id)
+        id = factories.client(admin)
+        factories.service(admin, client_id=id)
+        factories.invoice(admin, client_id=id)
+        factories.domain(admin, id)
+        factories.ticket(admin, client_id=id)
         message = admin.request("DELETE", f"/clients/{id}").json()["error"]["message"]
         for word in (
             "services (terminate",
@@ -273,13 +273,13 @@ class TestDeleteClient:
         self, admin: Api, server: Running, noun: str
     ) -> None:
         for _ in range(6):
-            id = making.client(admin)
+            id = factories.client(admin)
             if noun == "domains":
-                kept = making.domain(admin, id, status="pending")
+                kept = factories.domain(admin, id, status="pending")
                 path, change = f"/domains/{kept}", {"status": "active"}
                 begin = partial(admin.put, path, change)
             else:
-                kept = making.ticket(admin, "closed", client_id=id)
+                kept = factories.ticket(admin, "closed", client_id=id)
                 secret = admin.post(f"/clients/{id}/tokens", {}).json()["data"]["token"]
                 headers = {"Authorization": f"Bearer {secret}"}
                 begin = partial(
@@ -296,7 +296,7 @@ class TestDeleteClient:
 
     def test_against_creation_either_wins_and_never_both(self, admin: Api) -> None:
         for _ in range(8):
-            id = making.client(admin)
+            id = factories.client(admin)
             body = {"client_id": id, "product_id": 2, "billing_cycle": "monthly"}
             with ThreadPoolExecutor(2) as pool:
                 made = pool.submit(admin.post, "/services", body)
@@ -306,7 +306,7 @@ class TestDeleteClient:
 
 class TestListClients:
     def test_words_of_names_companies_and_addresses_find_it(self, admin: Api) -> None:
-        id = making.client(
+        id = factories.client(
             admin, first_name="Zoë", last_name="Quill", company="Xylophone Ünion", email="zq@bells.example"
         )
         for q in ("zoe quill", "QUILL", "xylo", "union xylophone", "zq@bells.example", "bells"):

@@ -27,8 +27,8 @@ from server.__main__ import _parser
 from server.settings import SettingError, read_settings
 from tests.conftest import new_database
 from tests.contract_client import Api
-from tests.running import ADMIN, CLIENT, copy_demo
-from tests.secrecy import judge_output
+from tests.live_server import ADMIN, CLIENT, copy_demo
+from tests.secret_leak_guard import judge_output
 
 
 def environment(folder: Path, **settings: str) -> dict[str, str]:

@@ -10,9 +10,9 @@ import pytest
 
 from persistence import clients, servers, services, tickets
 from persistence.events import TABLE as EVENTS
-from tests import making
+from tests import factories
 from tests.contract_client import Api
-from tests.running import ADMIN, Running
+from tests.live_server import ADMIN, Running
 
 HEADERS = {"Authorization": f"Bearer {ADMIN}"}
 
@@ -37,7 +37,7 @@ def told(server: Running, event: str, id: int) -> int:
 
 class TestCreates:
     def test_200_tickets_have_200_numbers(self, server: Running, admin: Api) -> None:
-        client_id = making.client(admin)
+        client_id = factories.client(admin)
         body = {"client_id": client_id, "department_id": 1, "subject": "x", "message": "x"}
         answers = at_once(server, [("POST", "/tickets", body)] * 200)
         assert Counter(each.status_code for each in answers) == {201: 200}
@@ -47,7 +47,7 @@ class TestCreates:
 
     def test_200_invoices_have_200_numbers_and_events(self, server: Running, admin: Api) -> None:
         lines = [{"description": "x", "amount": "0.01"}]
-        body = {"client_id": 42, "due_date": making.DUE, "items": lines}
+        body = {"client_id": 42, "due_date": factories.DUE, "items": lines}
         answers = at_once(server, [("POST", "/invoices", body)] * 200)
         assert Counter(each.status_code for each in answers) == {201: 200}
         ids = {each.json()["data"]["id"] for each in answers}
@@ -75,7 +75,7 @@ class TestVerbs:
 
     def test_suspend_against_terminate(self, server: Running, admin: Api) -> None:
         for _ in range(5):
-            id = making.service(admin)
+            id = factories.service(admin)
             result = self.race(server, id, "suspend", "terminate")
             assert result["terminate", 200] == 1
             assert result["suspend", 200] <= 1
@@ -85,8 +85,8 @@ class TestVerbs:
             assert told(server, "service.suspended", id) == result["suspend", 200]
 
     def test_places_are_neither_lost_nor_given_twice(self, server: Running, admin: Api) -> None:
-        kind = {"kind": f"crowd-{making.client(admin)}"}
-        product, where = making.product(admin, **kind), making.server(admin, **kind, capacity=10)
+        kind = {"kind": f"crowd-{factories.client(admin)}"}
+        product, where = factories.product(admin, **kind), factories.server(admin, **kind, capacity=10)
         body = {"client_id": 42, "product_id": product, "billing_cycle": "monthly"}
         made = at_once(server, [("POST", "/services", body)] * 50)
         assert Counter(each.status_code for each in made) == {201: 10, 409: 40}
@@ -100,7 +100,10 @@ class TestVerbs:
 
 class TestDeleteAgainstCreate:
     MAKES: tuple[tuple[str, Callable[[int], Any]], ...] = (
-        ("/invoices", lambda owner: {"client_id": owner, "due_date": making.DUE, "items": [making_line()]}),
+        (
+            "/invoices",
+            lambda owner: {"client_id": owner, "due_date": factories.DUE, "items": [making_line()]},
+        ),
         ("/services", lambda owner: {"client_id": owner, "product_id": 2, "billing_cycle": "monthly"}),
         ("/tickets", lambda owner: {"client_id": owner, "department_id": 1, "subject": "x", "message": "x"}),
     )
@@ -112,7 +115,7 @@ class TestDeleteAgainstCreate:
         self, server: Running, admin: Api, path: str, body: Callable[[int], Any]
     ) -> None:
         for _ in range(4):
-            id = making.client(admin)
+            id = factories.client(admin)
             calls = [("POST", path, body(id))] * 4 + [("DELETE", f"/clients/{id}", None)]
             calls += [("POST", path, body(id))] * 4
             answers = [each.status_code for each in at_once(server, calls)]

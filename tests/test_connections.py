@@ -12,8 +12,8 @@ import pytest
 
 from server.http import protocol
 from tests.conftest import new_database
-from tests.raw.wire import Wire, get, send
-from tests.running import CLIENT, Running, prepared, serving
+from tests.live_server import CLIENT, Running, prepared, serving
+from tests.raw.raw_client import Wire, get, send
 from tests.test_command_line import served
 from tests.test_graceful_stop import port_of
 

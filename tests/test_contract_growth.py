@@ -12,7 +12,7 @@ from openapi import contract, loading, projection
 from persistence import demo
 from tests import contract_growth, contract_rules
 from tests.contract_growth import CHANGELOG, MARKS, Change, compare
-from tests.running import Running, assembled, serving
+from tests.live_server import Running, assembled, serving
 
 DOCUMENT = loading.bundle()
 Damage = Callable[[Any], Any]

@@ -17,8 +17,8 @@ from server.commands import doctor
 from server.commands.doctor.findings import MIB, Finding
 from server.settings import Settings
 from tests.conftest import new_database
+from tests.live_server import copy_demo, prepared
 from tests.postgres import free_port
-from tests.running import copy_demo, prepared
 from tests.test_command_line import command, served
 from tests.valkey import Valkey, running_valkey
 

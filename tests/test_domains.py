@@ -6,9 +6,9 @@ from secrets import token_hex
 import pytest
 
 from persistence.domains import Domain
-from tests import making
+from tests import factories
 from tests.contract_client import Api
-from tests.running import Running
+from tests.live_server import Running
 from tests.test_identity import HOSTNAMES, NO_HOSTNAMES, RESERVED
 
 EXPIRES = "2035-01-31T00:00:00Z"
@@ -26,7 +26,7 @@ class TestNames:
     @pytest.mark.parametrize("name", list(HOSTNAMES))
     def test_all_forms_are_answered_as_a_labels_in_lower_case(self, admin: Api, name: str) -> None:
         for written in [name, *HOSTNAMES[name]]:
-            id = making.made(admin.post("/domains", body(written)))
+            id = factories.made(admin.post("/domains", body(written)))
             assert admin.get(f"/domains/{id}").json()["data"]["domain"] == name
             assert admin.put(f"/domains/{id}", {"domain": new()}).status_code == 200
             assert admin.put(f"/domains/{id}", {"domain": written}).json()["data"]["domain"] == name
@@ -35,7 +35,7 @@ class TestNames:
     @pytest.mark.parametrize("text", NO_HOSTNAMES)
     def test_what_is_no_domain_is_400(self, admin: Api, server: Running, text: str) -> None:
         before = server.count(Domain)
-        id = making.domain(admin)
+        id = factories.domain(admin)
         for refused in (admin.post("/domains", body(text)), admin.put(f"/domains/{id}", {"domain": text})):
             assert refused.status_code == 400
             if "\x00" not in text:
@@ -57,11 +57,11 @@ class TestNames:
 class TestUniqueness:
     def test_a_second_record_that_is_not_cancelled_is_409(self, admin: Api) -> None:
         name = new()
-        first = making.made(admin.post("/domains", body(name)))
+        first = factories.made(admin.post("/domains", body(name)))
         refused = admin.post("/domains", body(name.upper()) | {"client_id": 43, "status": "pending"})
         assert refused.status_code == 409
         assert "not cancelled" in refused.json()["error"]["message"]
-        cancelled = making.made(admin.post("/domains", body(name) | {"status": "cancelled"}))
+        cancelled = factories.made(admin.post("/domains", body(name) | {"status": "cancelled"}))
         assert admin.put(f"/domains/{cancelled}", {"status": "pending"}).status_code == 409
         assert admin.get(f"/domains/{cancelled}").json()["data"]["status"] == "cancelled"
         admin.put(f"/domains/{first}", {"status": "cancelled"})
@@ -70,8 +70,8 @@ class TestUniqueness:
 
     def test_a_record_cannot_be_given_the_name_of_another(self, admin: Api) -> None:
         name = new()
-        making.made(admin.post("/domains", body(name)))
-        id = making.domain(admin)
+        factories.made(admin.post("/domains", body(name)))
+        id = factories.domain(admin)
         assert admin.put(f"/domains/{id}", {"domain": name}).status_code == 409
 
     def test_of_many_at_once_one_is_added(self, admin: Api, server: Running) -> None:
@@ -91,7 +91,7 @@ class TestDates:
         assert "expires_at" in refused.json()["error"]["message"]
         assert server.count(Domain, domain=name) == 0
         same = dates | {"expires_at": dates["registered_at"]}
-        id = making.made(admin.post("/domains", body(name) | same))
+        id = factories.made(admin.post("/domains", body(name) | same))
         for change in ({"registered_at": "2034-01-01T00:00:01Z"}, {"expires_at": "2033-01-01T00:00:00Z"}):
             assert admin.put(f"/domains/{id}", change).status_code == 409
         assert admin.put(f"/domains/{id}", {"registered_at": "2020-01-01T00:00:00Z"}).status_code == 200
@@ -102,8 +102,8 @@ class TestDates:
 
 class TestClients:
     def test_the_domain_of_a_deleted_client_does_not_become_active(self, admin: Api) -> None:
-        client = making.client(admin)
-        id = making.domain(admin, client, status="expired")
+        client = factories.client(admin)
+        id = factories.domain(admin, client, status="expired")
         assert admin.request("DELETE", f"/clients/{client}").status_code == 200
         refused = admin.put(f"/domains/{id}", {"status": "active"})
         assert refused.status_code == 409
@@ -111,7 +111,7 @@ class TestClients:
         assert admin.put(f"/domains/{id}", {"status": "cancelled"}).status_code == 200
 
     def test_a_stale_version_is_412_before_anything_else(self, admin: Api) -> None:
-        id = making.domain(admin)
+        id = factories.domain(admin)
         answer = admin.request(
             "PUT", f"/domains/{id}", json={"domain": "ab--cd.com"}, headers={"If-Match": '"99"'}
         )

@@ -26,10 +26,10 @@ import redis
 from persistence import migrations
 from server.settings import PREFIX, Settings
 from tests.conftest import new_database
+from tests.live_server import ADMIN, CLIENT
 from tests.postgres import free_port
 from tests.receiver import receiving
-from tests.running import ADMIN, CLIENT
-from tests.secrecy import judge_output
+from tests.secret_leak_guard import judge_output
 from tests.valkey import running_valkey
 
 ROOT = Path(__file__).parent.parent

@@ -13,7 +13,7 @@ from openapi import contract
 from persistence.tickets import Ticket
 from server import app
 from tests.contract_client import DOCUMENT, Api
-from tests.running import Running
+from tests.live_server import Running
 
 TICKET = {"client_id": 42, "department_id": 2, "subject": "DNS", "message": "Help"}
 

@@ -23,10 +23,10 @@ from persistence.engines import connect
 from persistence.errors import Conflict
 from persistence.events import Event
 from persistence.invoices import Invoice
-from tests import making
+from tests import factories
 from tests.conftest import new_database
 from tests.contract_client import DOCUMENT, Api
-from tests.running import ADMIN, Running
+from tests.live_server import ADMIN, Running
 
 EVENTS = DOCUMENT["components"]["schemas"]["EventName"]["enum"]
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
@@ -48,33 +48,33 @@ Change = Callable[[], dict[str, Any]]
 
 
 def a_new_client(admin: Api, client: Api) -> Change:
-    return lambda: data(admin.get(f"/clients/{making.client(admin)}"))
+    return lambda: data(admin.get(f"/clients/{factories.client(admin)}"))
 
 
 def a_new_service(admin: Api, client: Api) -> Change:
-    return lambda: data(admin.get(f"/services/{making.service(admin)}"))
+    return lambda: data(admin.get(f"/services/{factories.service(admin)}"))
 
 
 def a_suspended_service(admin: Api, client: Api) -> Change:
-    id = making.service(admin)
+    id = factories.service(admin)
     return lambda: data(admin.post(f"/services/{id}/suspend", {"reason": "Größe 大阪 / 🦊"}))
 
 
 def a_terminated_service(admin: Api, client: Api) -> Change:
-    id = making.service(admin)
+    id = factories.service(admin)
     return lambda: data(admin.post(f"/services/{id}/terminate"))
 
 
 def a_new_invoice(admin: Api, client: Api) -> Change:
-    return lambda: without(data(admin.get(f"/invoices/{making.invoice(admin)}")), "items")
+    return lambda: without(data(admin.get(f"/invoices/{factories.invoice(admin)}")), "items")
 
 
 def a_late_invoice(admin: Api, client: Api) -> Change:
-    return lambda: without(data(admin.get(f"/invoices/{making.invoice(admin, 'overdue')}")), "items")
+    return lambda: without(data(admin.get(f"/invoices/{factories.invoice(admin, 'overdue')}")), "items")
 
 
 def a_paid_invoice(admin: Api, client: Api) -> Change:
-    id = making.invoice(admin)
+    id = factories.invoice(admin)
 
     def change() -> dict[str, Any]:
         paid = data(admin.post(f"/invoices/{id}/pay"))
@@ -84,7 +84,7 @@ def a_paid_invoice(admin: Api, client: Api) -> Change:
 
 
 def a_ticket_of_the_operators(admin: Api, client: Api) -> Change:
-    return lambda: without(data(admin.get(f"/tickets/{making.ticket(admin)}")), "replies")
+    return lambda: without(data(admin.get(f"/tickets/{factories.ticket(admin)}")), "replies")
 
 
 def a_ticket_of_a_client(admin: Api, client: Api) -> Change:
@@ -97,12 +97,12 @@ def a_ticket_of_a_client(admin: Api, client: Api) -> Change:
 
 
 def a_reply_of_the_staff(admin: Api, client: Api) -> Change:
-    id = making.ticket(admin)
+    id = factories.ticket(admin)
     return lambda: without(data(admin.post(f"/tickets/{id}/reply", {"message": "Like this."})), "replies")
 
 
 def a_reply_of_a_client(admin: Api, client: Api) -> Change:
-    id = making.ticket(admin, "closed")
+    id = factories.ticket(admin, "closed")
 
     def change() -> dict[str, Any]:
         assert client.post(f"/tickets/{id}/reply", {"message": "Once more."}).status_code == 201
@@ -166,7 +166,7 @@ class TestChanges:
     ) -> None:
         server.clock.fixed = NOW
         change = prepare(admin, client)
-        last = making.newest_event(admin)
+        last = factories.newest_event(admin)
         expected = change()
         (made,) = after(admin, last)
         assert re.fullmatch(r"evt_[0-9A-HJKMNP-TV-Z]{26}", made["uid"])
@@ -186,12 +186,12 @@ class TestChanges:
         change = prepare(admin, client)
         others = [each for each in EVENTS if each != event]
         wants, all_, inactive, other = (
-            making.webhook(admin, events=[event]),
-            making.webhook(admin, events=EVENTS),
-            making.webhook(admin, events=EVENTS, active=False),
-            making.webhook(admin, events=others),
+            factories.webhook(admin, events=[event]),
+            factories.webhook(admin, events=EVENTS),
+            factories.webhook(admin, events=EVENTS, active=False),
+            factories.webhook(admin, events=others),
         )
-        last = making.newest_event(admin)
+        last = factories.newest_event(admin)
         change()
         (made,) = after(admin, last)
         for id in (wants, all_):
@@ -235,27 +235,27 @@ class TestRefusals:
         ],
     )
     def test_the_operators(self, admin: Api, path: str, body: Any, status: int) -> None:
-        last = making.newest_event(admin)
+        last = factories.newest_event(admin)
         assert admin.post(path, body).status_code == status
         assert after(admin, last) == []
 
     def test_verbs_in_a_state_that_forbids_them(self, admin: Api) -> None:
         paths = [
-            (f"/invoices/{making.invoice(admin, 'paid')}/pay", None),
-            (f"/services/{making.service(admin, 'suspended')}/suspend", None),
-            (f"/services/{making.service(admin, 'terminated')}/terminate", None),
-            (f"/tickets/{making.ticket(admin, 'closed')}/reply", {"message": "x"}),
+            (f"/invoices/{factories.invoice(admin, 'paid')}/pay", None),
+            (f"/services/{factories.service(admin, 'suspended')}/suspend", None),
+            (f"/services/{factories.service(admin, 'terminated')}/terminate", None),
+            (f"/tickets/{factories.ticket(admin, 'closed')}/reply", {"message": "x"}),
         ]
-        last = making.newest_event(admin)
+        last = factories.newest_event(admin)
         for path, body in paths:
             assert admin.post(path, body).status_code == 409, path
         assert after(admin, last) == []
 
     def test_what_is_not_the_callers_own(self, admin: Api, other: Api, nobody: Api, server: Running) -> None:
-        ticket, invoice = making.ticket(admin), making.invoice(admin)
+        ticket, invoice = factories.ticket(admin), factories.invoice(admin)
         body = {"name": "x", "scopes": ["invoices:read"]}
         reader = Api(server.url, data(admin.post("/api-keys", body))["key"])
-        last = making.newest_event(admin)
+        last = factories.newest_event(admin)
         assert other.post(f"/tickets/{ticket}/reply", {"message": "x"}).status_code == 403
         assert other.post(f"/invoices/{invoice}/pay").status_code == 403
         assert reader.post(f"/invoices/{invoice}/pay").status_code == 403
@@ -264,8 +264,12 @@ class TestRefusals:
         reader.close()
 
     def test_changes_that_have_no_event(self, admin: Api) -> None:
-        id, service, ticket = making.client(admin), making.service(admin, "suspended"), making.ticket(admin)
-        last = making.newest_event(admin)
+        id, service, ticket = (
+            factories.client(admin),
+            factories.service(admin, "suspended"),
+            factories.ticket(admin),
+        )
+        last = factories.newest_event(admin)
         assert admin.post(f"/services/{service}/unsuspend").status_code == 200
         assert admin.post(f"/tickets/{ticket}/close").status_code == 200
         assert admin.put(f"/clients/{id}", {"city": "Leeds"}).status_code == 200
@@ -286,7 +290,7 @@ class TestBreaches:
         event: str,
         prepare: Callable[[Api, Api], Change],
     ) -> None:
-        making.webhook(admin, events=EVENTS)
+        factories.webhook(admin, events=EVENTS)
         change = prepare(admin, client)
         wrong = Views(client=lambda *_: {"wrong": 1}, admin=lambda *_: {"wrong": 1})
         before = server.count(Event), server.count(Delivery)
@@ -302,7 +306,7 @@ class TestBreaches:
     def test_an_event_that_breaks_the_contract_takes_its_change_along(
         self, admin: Api, server: Running, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        id, before = making.invoice(admin), server.count(Event)
+        id, before = factories.invoice(admin), server.count(Event)
         monkeypatch.setattr(invoices, "_paid", lambda row: {"id": row.id, "total": 29.99})
         assert admin.post(f"/invoices/{id}/pay").status_code == 500
         assert server.count(Event) == before
@@ -311,8 +315,8 @@ class TestBreaches:
 
 class TestReading:
     def test_they_come_in_pages_oldest_first(self, admin: Api) -> None:
-        last = making.newest_event(admin)
-        ids = [making.event(admin) for _ in range(5)]
+        last = factories.newest_event(admin)
+        ids = [factories.event(admin) for _ in range(5)]
         seen: list[int] = []
         path: str | None = f"/events?limit=2&after={last}"
         while path:
@@ -328,7 +332,7 @@ class TestReading:
         assert (second["data"][0]["id"], second["meta"]["page"]) == (first[1], 2)
 
     def test_they_are_found_by_their_name(self, admin: Api) -> None:
-        making.invoice(admin, "paid")
+        factories.invoice(admin, "paid")
         for name in EVENTS[:6]:
             page = admin.get("/events", type=name, limit=1)
             assert {each["event"] for each in page.json()["data"]} <= {name}
@@ -350,12 +354,12 @@ class TestReading:
 
 class TestManyAtOnce:
     def test_each_change_has_its_event_and_each_delivery_its_row(self, admin: Api, server: Running) -> None:
-        ids = [making.webhook(admin, events=["client.created"]) for _ in range(2)]
-        last = making.newest_event(admin)
+        ids = [factories.webhook(admin, events=["client.created"]) for _ in range(2)]
+        last = factories.newest_event(admin)
 
         def create(_: int) -> int:
             api = Api(server.url, ADMIN)
-            made = making.client(api)
+            made = factories.client(api)
             api.close()
             return made
 

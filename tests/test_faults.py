@@ -23,7 +23,7 @@ from server.observe import logs
 from server.request.context import context_of
 from server.request.edge import Edge
 from tests.conftest import new_database
-from tests.running import ADMIN, CLIENT, Running, prepared, serving
+from tests.live_server import ADMIN, CLIENT, Running, prepared, serving
 
 BODY = {"client_id": 42, "department_id": 2, "subject": "DNS", "message": "Help"}
 

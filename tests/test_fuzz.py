@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openapi import contract, loading, projection
 from tests.fuzz import ALONE, OWN, Outcome, Target, findings, fuzz, gaps, read_reports
-from tests.running import ADMIN, CLIENT, OTHER, Running, prepared, serving
+from tests.live_server import ADMIN, CLIENT, OTHER, Running, prepared, serving
 
 Fault = Callable[[ASGIApp], ASGIApp]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from persistence import demo
 from tests import fuzz
-from tests.running import prepared, serving
+from tests.live_server import prepared, serving
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "fuzz-us.md").read_text()

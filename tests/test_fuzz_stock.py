@@ -7,7 +7,7 @@ import pytest
 from openapi import contract, projection
 from tests.contract_client import DOCUMENT
 from tests.fuzz import ALONE, IF_MATCH, Stock, Target, findings, stock
-from tests.running import ADMIN, CLIENT, OTHER, prepared, serving
+from tests.live_server import ADMIN, CLIENT, OTHER, prepared, serving
 
 FEW = ("--max-examples", "2", "--seed", "1")
 # Of the operator's 60 operations the phase takes half a minute; `make fuzz` has them all.

@@ -20,13 +20,13 @@ import pytest
 
 from server.process.shutdown import CALLS_SECONDS
 from tests.conftest import new_database
+from tests.live_server import CLIENT
 from tests.postgres import running_postgres
-from tests.raw.wire import Wire, get, send
-from tests.running import CLIENT
-from tests.secrecy import judge_output
-from tests.telling import tell_at
+from tests.raw.raw_client import Wire, get, send
+from tests.secret_leak_guard import judge_output
 from tests.test_command_line import command, environment, served
 from tests.valkey import running_valkey
+from tests.webhook_factories import tell_at
 
 LIMIT = 10
 TICKET = b'{"subject":"A","message":"B","department_id":1}'

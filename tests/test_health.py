@@ -18,7 +18,7 @@ from persistence.settings import RuntimeSettings
 from server.observe import health
 from server.observe.health import Health
 from tests.conftest import new_database
-from tests.running import ADMIN, Running, prepared, serving
+from tests.live_server import ADMIN, Running, prepared, serving
 from tests.valkey import running_valkey
 
 OK = {"status": "ok", "components": {"database": "ok", "redis": "ok"}}

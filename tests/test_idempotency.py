@@ -17,9 +17,9 @@ from persistence import events, idempotency, invoices, tokens
 from persistence.engines import limits
 from server import app
 from server.request import idempotency as idempotency_of_requests
-from tests import making
+from tests import factories
 from tests.contract_client import DOCUMENT, Api
-from tests.running import Running
+from tests.live_server import Running
 from tests.test_auth import example_body, fresh
 
 POSTS = [each for each in contract.operations(DOCUMENT) if each.method == "post"]
@@ -48,7 +48,7 @@ class TestReplay:
     def test_the_same_request_is_done_once_and_answered_in_the_same_bytes(
         self, server: Running, admin: Api
     ) -> None:
-        id, key = making.invoice(admin), token_hex(8)
+        id, key = factories.invoice(admin), token_hex(8)
         answers = [keyed(admin, f"/invoices/{id}/pay", key=key) for _ in range(3)]
         assert [each.status_code for each in answers] == [200] * 3
         assert len({each.content for each in answers}) == 1
@@ -85,7 +85,7 @@ class TestReplay:
 
     def test_a_refusal_is_not_kept(self, admin: Api) -> None:
         key = token_hex(8)
-        body = {"client_id": 999_999, "due_date": making.DUE, "items": [{"description": "x", "amount": 1}]}
+        body = {"client_id": 999_999, "due_date": factories.DUE, "items": [{"description": "x", "amount": 1}]}
         assert keyed(admin, "/invoices", body, key).status_code == 404
         assert keyed(admin, "/invoices", body | {"client_id": 42}, key).status_code == 201
 
@@ -184,7 +184,7 @@ class TestAtOnce:
             return Counter(pool.map(call, keys))
 
     def test_50_pays_with_one_key_are_one_payment(self, server: Running, admin: Api) -> None:
-        id, key = making.invoice(admin), token_hex(8)
+        id, key = factories.invoice(admin), token_hex(8)
         answers = self.burst(server, f"/invoices/{id}/pay", [key] * 50)
         assert answers == {200: 50}
         assert server.count(invoices.Payment, invoice_id=id) == 1
@@ -193,13 +193,13 @@ class TestAtOnce:
     def test_50_pays_with_keys_of_their_own_or_none_are_one_payment(
         self, server: Running, admin: Api, with_keys: bool
     ) -> None:
-        id = making.invoice(admin)
+        id = factories.invoice(admin)
         keys = [token_hex(8) if with_keys else None for _ in range(50)]
         assert self.burst(server, f"/invoices/{id}/pay", keys) == {200: 1, 409: 49}
         assert server.count(invoices.Payment, invoice_id=id) == 1
 
     def test_200_creates_with_20_keys_are_20_tickets(self, server: Running, admin: Api) -> None:
-        client_id = making.client(admin)
+        client_id = factories.client(admin)
         keys: list[str | None] = [f"{client_id}-{nth % 20}" for nth in range(200)]
         body = ticket() | {"client_id": client_id}
         assert self.burst(server, "/tickets", keys, body) == {201: 200}
@@ -296,7 +296,7 @@ class TestWhatIsKept:
     def test_disk_grows_by_what_is_sent_and_not_by_the_thread(
         self, server: Running, admin: Api, client: Api
     ) -> None:
-        id, before, sent = making.ticket(admin), kept_bytes(server), 0
+        id, before, sent = factories.ticket(admin), kept_bytes(server), 0
         for number in range(40):
             body = {"message": f"{number} {EMOJI * 19_000}"}
             assert keyed(client, f"/tickets/{id}/reply", body).status_code == 201
@@ -307,7 +307,7 @@ class TestWhatIsKept:
     def test_small_replies_to_a_long_thread_are_kept_small(
         self, server: Running, admin: Api, client: Api
     ) -> None:
-        id = making.ticket(admin)
+        id = factories.ticket(admin)
         for number in range(30):
             client.post(f"/tickets/{id}/reply", {"message": f"{number} {EMOJI * 10_000}"})
         keyed(client, f"/tickets/{id}/reply", {"message": "first"})
@@ -320,7 +320,7 @@ class TestWhatIsKept:
     def test_the_replay_has_the_same_bytes_after_the_thread_went_on(
         self, admin: Api, client: Api, length: int
     ) -> None:
-        id, key = making.ticket(admin), token_hex(8)
+        id, key = factories.ticket(admin), token_hex(8)
         texts = [f'{number}"\\\n\t{EMOJI * length}'[:length] for number in range(34)]
         for text in texts:
             client.post(f"/tickets/{id}/reply", {"message": text})
@@ -342,7 +342,7 @@ class TestWhatIsKept:
     def test_an_answer_whose_texts_are_gone_is_refused_and_not_done_again(
         self, server: Running, admin: Api, client: Api
     ) -> None:
-        id, key = making.ticket(admin), token_hex(8)
+        id, key = factories.ticket(admin), token_hex(8)
         body = {"message": EMOJI * 5_000}
         keyed(client, f"/tickets/{id}/reply", body, key)
 
@@ -356,7 +356,7 @@ class TestWhatIsKept:
         assert client.get(f"/tickets/{id}/replies").json()["total"] == 1
 
     def test_texts_end_with_their_keys(self, server: Running, admin: Api, client: Api) -> None:
-        id = making.ticket(admin)
+        id = factories.ticket(admin)
         keyed(client, f"/tickets/{id}/reply", {"message": EMOJI * 5_000})
         assert server.count(idempotency.KeptText)
 

@@ -6,9 +6,9 @@ from decimal import Decimal
 from typing import Any
 
 from tests.soak import invariants
-from tests.soak.history import Attempt, History, Write
 from tests.soak.invariants import Event, Invoice, State
-from tests.soak.parts import Received
+from tests.soak.ledger import Attempt, History, Write
+from tests.soak.processes import Received
 from webhooks import signing
 
 SECRET = signing.mint(lambda number: bytes(range(number)))

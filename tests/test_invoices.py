@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from persistence.invoices import Payment
-from tests import making
+from tests import factories
 from tests.contract_client import Api
-from tests.running import Running
+from tests.live_server import Running
 
 
 def total(admin: Api, *amounts: Any) -> str:
     lines = [{"description": "A line", "amount": amount} for amount in amounts]
-    id = making.invoice(admin, items=lines)
+    id = factories.invoice(admin, items=lines)
     invoice = admin.get(f"/invoices/{id}").json()["data"]
     assert sum(Decimal(line["amount"]) for line in invoice["items"]) == Decimal(invoice["total"])
     return str(invoice["total"])
@@ -127,7 +127,7 @@ class TestCreateInvoice:
 
     def test_lines_keep_their_order(self, admin: Api) -> None:
         lines = [{"description": f"Line {nth}", "amount": f"{nth}.00"} for nth in range(100)]
-        id = making.invoice(admin, items=lines)
+        id = factories.invoice(admin, items=lines)
         shown = admin.get(f"/invoices/{id}").json()["data"]["items"]
         assert [line["description"] for line in shown] == [line["description"] for line in lines]
 
@@ -150,21 +150,21 @@ class TestCreateInvoice:
 
     def test_numbers_differ(self, admin: Api) -> None:
         with ThreadPoolExecutor(8) as pool:
-            ids = list(pool.map(lambda _: making.invoice(admin), range(16)))
+            ids = list(pool.map(lambda _: factories.invoice(admin), range(16)))
         numbers = {admin.get(f"/invoices/{id}").json()["data"]["invoice_number"] for id in ids}
         assert len(numbers) == 16
 
 
 class TestPayInvoice:
     def test_it_books_one_payment(self, admin: Api, server: Running) -> None:
-        id = making.invoice(admin)
+        id = factories.invoice(admin)
         server.clock.fixed = datetime(2027, 3, 1, 12, 30, 15, tzinfo=UTC)
         paid = admin.post(f"/invoices/{id}/pay").json()["data"]
         assert (paid["status"], paid["paid_at"]) == ("paid", "2027-03-01T12:30:15Z")
         assert server.count(Payment, invoice_id=id) == 1
 
     def test_of_fifty_parallel_pays_one_wins(self, admin: Api, server: Running) -> None:
-        id = making.invoice(admin)
+        id = factories.invoice(admin)
         with ThreadPoolExecutor(25) as pool:
             codes = list(pool.map(lambda _: admin.post(f"/invoices/{id}/pay").status_code, range(50)))
         assert sorted(codes) == [200] + [409] * 49
@@ -173,7 +173,7 @@ class TestPayInvoice:
 
 class TestOverdue:
     def test_it_is_unpaid_until_its_day_is_over(self, admin: Api, client: Api, server: Running) -> None:
-        id = making.invoice(admin, due_date="2030-05-31")
+        id = factories.invoice(admin, due_date="2030-05-31")
         for now, status in (
             (datetime(2030, 5, 31, 23, 59, 59, tzinfo=UTC), "unpaid"),
             (datetime(2030, 6, 1, tzinfo=UTC), "overdue"),

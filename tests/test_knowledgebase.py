@@ -13,9 +13,9 @@ from persistence import clients, engines, knowledgebase, search
 from persistence.engines.common import search_timeout
 from persistence.engines.sqlite import SQLite
 from server import app
-from tests import making
+from tests import factories
 from tests.contract_client import Api
-from tests.running import Running
+from tests.live_server import Running
 
 # What a client looks for, and the title of the article that must come first, on both databases.
 QUERIES = [
@@ -194,7 +194,7 @@ class TestSearchLimits:
         letters = "abcdefghijklmnopqrst"
         # PostgreSQL compared each place of each letter with all others, 10 to 100 ms for each article.
         content = " ".join(letters * 2_000)[:80_000]
-        ids = [making.article(admin, content=content, category=77) for _ in range(40)]
+        ids = [factories.article(admin, content=content, category=77) for _ in range(40)]
         try:
             response = client.get("/knowledgebase", q=" ".join(letters), category=77)
             assert response.status_code == 200
@@ -255,7 +255,7 @@ class TestWanted:
         ],
     )
     def test_what_is_found(self, admin: Api, client: Api, q: str, found: bool) -> None:
-        id = making.article(admin, content="Xylographs 7000, plan K. 域名解析", category=78)
+        id = factories.article(admin, content="Xylographs 7000, plan K. 域名解析", category=78)
         try:
             rows = client.get("/knowledgebase", q=q, category=78).json()["data"]
             assert [row["id"] for row in rows] == [id] * found
@@ -271,7 +271,7 @@ class TestWriteArticles:
         self, admin: Api, client: Api
     ) -> None:
         old, new = (token_hex(8) for _ in range(2))
-        id = making.article(admin, content=f"About {old}.")
+        id = factories.article(admin, content=f"About {old}.")
         assert self.found(client, old) == [id]
         changed = admin.put(f"/knowledgebase/{id}", {"content": f"About {new}."}).json()["data"]
         assert changed == {"id": id, "title": "Test", "category": 9, "content": f"About {new}."}
@@ -282,7 +282,7 @@ class TestWriteArticles:
 
     def test_a_change_that_is_refused_leaves_the_words(self, admin: Api, client: Api) -> None:
         word = token_hex(8)
-        id = making.article(admin, title=word)
+        id = factories.article(admin, title=word)
         headers = {"If-Match": '"7"'}
         body = {"title": "Other"}
         refused = [
@@ -294,14 +294,14 @@ class TestWriteArticles:
 
     @pytest.mark.parametrize("char", ["\ufdfa", "\u3300", "\U0001f98a", "a", "\u0301"])
     def test_the_longest_text_of_any_characters_is_kept(self, admin: Api, char: str) -> None:
-        id = making.article(admin, content=char * 80_000)
+        id = factories.article(admin, content=char * 80_000)
         assert admin.get(f"/knowledgebase/{id}").json()["data"]["content"] == char * 80_000
 
     def test_as_many_different_words_as_a_text_can_have_are_kept(self, admin: Api) -> None:
         # Squared katakana, each of which is folded to four or five characters.
         signs = [chr(code) for code in range(0x3300, 0x3357)]
         text = " ".join(a + b + c for a in signs for b in signs for c in signs)[:80_000]
-        assert making.article(admin, content=text)
+        assert factories.article(admin, content=text)
 
 
 class TestWriteAnnouncements:
@@ -310,7 +310,7 @@ class TestWriteAnnouncements:
 
     def test_a_draft_is_read_by_clients_once_it_is_published(self, admin: Api, client: Api) -> None:
         title = token_hex(8)
-        id = making.announcement(admin, title=title)
+        id = factories.announcement(admin, title=title)
         assert admin.get(f"/announcements/{id}").json()["data"]["published_at"] is None
         assert title not in self.shown(client)
         now = f"{app.now():%Y-%m-%dT%H:%M:%SZ}"
@@ -322,7 +322,7 @@ class TestWriteAnnouncements:
         assert admin.get(f"/announcements/{id}").status_code == 404
 
     def test_the_operator_lists_drafts_too(self, admin: Api) -> None:
-        id = making.announcement(admin)
+        id = factories.announcement(admin)
         body = admin.get("/announcements", limit=1).json()
         assert body["data"][0]["id"] == id
         assert body["meta"]["total"] > 30
@@ -333,7 +333,7 @@ class TestWriteDomains:
         self, server: Running, admin: Api, client: Api, other: Api
     ) -> None:
         server.clock.fixed = datetime(2034, 1, 1, tzinfo=UTC)
-        id = making.domain(admin, domain="new.example.com")
+        id = factories.domain(admin, domain="new.example.com")
         made = {
             "id": id,
             "client_id": 42,
@@ -347,7 +347,7 @@ class TestWriteDomains:
         assert id not in [row["id"] for row in other.get("/domains").json()["data"]]
 
     def test_it_is_changed_and_deleted(self, admin: Api, client: Api) -> None:
-        id = making.domain(admin)
+        id = factories.domain(admin)
         changed = admin.put(f"/domains/{id}", {"status": "cancelled", "expires_at": "2034-01-01T00:00:00Z"})
         assert changed.json()["data"]["status"] == "cancelled"
         assert admin.request("DELETE", f"/domains/{id}").status_code == 200
@@ -356,8 +356,8 @@ class TestWriteDomains:
     def test_a_client_that_does_not_exist_has_none(self, admin: Api) -> None:
         body = {"client_id": 999_999, "domain": "x.example.com", "expires_at": "2034-01-01T00:00:00Z"}
         assert admin.post("/domains", body).status_code == 404
-        gone = making.client(admin)
-        id = making.domain(admin, gone, status="expired")
+        gone = factories.client(admin)
+        id = factories.domain(admin, gone, status="expired")
         admin.request("DELETE", f"/clients/{gone}")
         assert admin.post("/domains", body | {"client_id": gone}).status_code == 404
         # The books are never lost.

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from persistence import lifecycle
-from tests import making
+from tests import factories
 from tests.contract_client import DOCUMENT, Api
 
 MESSAGE = {"message": "A reply."}
@@ -36,7 +36,7 @@ def expect(response: Any, rule: lifecycle.Transition, state: str, now: str) -> N
 class TestServices:
     @pairs("ServiceStatus", list(lifecycle.SERVICE))
     def test_pair(self, state: str, verb: str, admin: Api) -> None:
-        id = making.service(admin, state)
+        id = factories.service(admin, state)
         response = admin.post(f"/services/{id}/{verb}")
         now = admin.get(f"/services/{id}").json()["data"]["status"]
         expect(response, lifecycle.SERVICE[verb], state, now)
@@ -45,7 +45,7 @@ class TestServices:
 class TestInvoices:
     @pairs("InvoiceStatus", list(lifecycle.INVOICE))
     def test_pair(self, state: str, verb: str, admin: Api) -> None:
-        id = making.invoice(admin, state)
+        id = factories.invoice(admin, state)
         response = admin.post(f"/invoices/{id}/{verb}")
         now = admin.get(f"/invoices/{id}").json()["data"]["status"]
         expect(response, lifecycle.INVOICE[verb], state, now)
@@ -54,7 +54,7 @@ class TestInvoices:
 class TestTickets:
     @pairs("TicketStatus", list(lifecycle.TICKET))
     def test_pair(self, state: str, verb: str, admin: Api, client: Api) -> None:
-        id = making.ticket(admin, state, client=client)
+        id = factories.ticket(admin, state, client=client)
         if verb == "close":
             response = admin.post(f"/tickets/{id}/close")
         else:
@@ -64,7 +64,7 @@ class TestTickets:
 
     @pairs("TicketStatus", ["close"])
     def test_a_client_closes_like_the_staff(self, state: str, verb: str, admin: Api, client: Api) -> None:
-        id = making.ticket(admin, state, client=client)
+        id = factories.ticket(admin, state, client=client)
         response = client.post(f"/tickets/{id}/close")
         expect(response, lifecycle.TICKET["close"], state, client.get(f"/tickets/{id}").json()["status"])
 

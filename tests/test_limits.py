@@ -14,7 +14,7 @@ from handlers.dialects import Views
 from persistence.counters import Counters
 from persistence.settings import RuntimeSettings
 from tests.contract_client import check
-from tests.running import ADMIN, CLIENT, OTHER, Running, prepared, serving
+from tests.live_server import ADMIN, CLIENT, OTHER, Running, prepared, serving
 from tests.valkey import Valkey, asked, running_valkey
 
 Serve = Callable[..., Running]

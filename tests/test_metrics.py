@@ -20,12 +20,12 @@ from server.observe import logs
 from server.observe.logs import log_request
 from server.observe.metrics import Metrics
 from tests.conftest import new_database
+from tests.live_server import ADMIN, BOX, CLIENT, Clock, Running, prepared, serving
 from tests.postgres import free_port
-from tests.running import ADMIN, BOX, CLIENT, Clock, Running, prepared, serving
-from tests.telling import tell
 from tests.test_command_line import command, is_one_line, served
 from tests.test_graceful_stop import until
 from tests.valkey import Valkey, running_valkey
+from tests.webhook_factories import tell
 
 Numbers = dict[tuple[str, tuple[str, ...]], float]
 

@@ -23,7 +23,7 @@ CALL = """
 import json, sys, tempfile, httpx
 from tests.mutants import faults
 from tests.mutants.planting import TRACES
-from tests.running import prepared, serving
+from tests.live_server import prepared, serving
 text, secret, path = sys.argv[1:]
 mutant = faults.named(text)
 mutant.fault.plant(mutant.operation)

@@ -25,11 +25,11 @@ from persistence.engines.sqlite import SQLite
 from server import app
 from server.validation.json_reader import InvalidJson, parse_json
 from tests.contract_client import DOCUMENT, find
-from tests.oracle import Oracle, Unchanging
+from tests.live_server import ADMIN, BOX, CLIENT, Clock, Running, serving
+from tests.raw.raw_client import Wire
 from tests.raw.row import Row
 from tests.raw.test_rows import ROWS
-from tests.raw.wire import Wire
-from tests.running import ADMIN, BOX, CLIENT, Clock, Running, serving
+from tests.stock_connexion import Oracle, Unchanging
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 

@@ -20,10 +20,10 @@ from persistence import clients, deliveries, tickets
 from persistence.counters import Counters
 from persistence.settings import RuntimeSettings
 from server import app
-from tests import making
+from tests import factories
 from tests.contract_client import DOCUMENT, OPERATIONS, Api
+from tests.live_server import ADMIN, BOX, OTHER, Running, prepared, serving
 from tests.receiver import receiving
-from tests.running import ADMIN, BOX, OTHER, Running, prepared, serving
 from tests.test_auth import (
     ALSO,
     OF_ALL,
@@ -302,15 +302,15 @@ class Test6UnrestrictedAccessToSensitiveBusinessFlows:
         assert limited.count(tickets.Ticket) == before + 60
 
     def test_no_more_services_than_places(self, admin: Api) -> None:
-        kind = {"kind": f"owasp-{making.client(admin)}"}
-        product = making.product(admin, **kind)
-        making.server(admin, **kind, capacity=3)
+        kind = {"kind": f"owasp-{factories.client(admin)}"}
+        product = factories.product(admin, **kind)
+        factories.server(admin, **kind, capacity=3)
         body = {"client_id": 42, "product_id": product, "billing_cycle": "monthly"}
         answers = [admin.post("/services", body).status_code for _ in range(5)]
         assert answers == [201, 201, 201, 409, 409]
 
     def test_an_invoice_is_paid_once(self, admin: Api) -> None:
-        id = making.invoice(admin)
+        id = factories.invoice(admin)
         assert [admin.post(f"/invoices/{id}/pay").status_code for _ in range(3)] == [200, 409, 409]
 
 

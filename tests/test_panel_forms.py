@@ -19,10 +19,10 @@ from persistence.activity import Activity
 from persistence.clients import Client
 from persistence.departments import Department
 from persistence.invoices import Payment
-from tests import making
+from tests import factories
 from tests.contract_client import Api
+from tests.live_server import ADMIN, Running, prepared, serving
 from tests.operators import Browser, Form, heading, text
-from tests.running import ADMIN, Running, prepared, serving
 from tests.test_panel_sessions import answered
 
 
@@ -49,7 +49,7 @@ def newest(admin: Api) -> dict[str, Any]:
 
 
 def last_event(admin: Api) -> dict[str, Any]:
-    body: dict[str, Any] = admin.get(f"/events/{making.newest_event(admin)}").json()["data"]
+    body: dict[str, Any] = admin.get(f"/events/{factories.newest_event(admin)}").json()["data"]
     return body
 
 
@@ -118,7 +118,7 @@ class TestCreate:
             path,
             {
                 "client_id": "42",
-                "due_date": making.DUE,
+                "due_date": factories.DUE,
                 "items.2.description": "Third",
                 "items.2.amount": "0.1",
             },
@@ -141,7 +141,7 @@ class TestCreate:
     def test_a_line_that_is_wrong_is_told_at_its_place(self, operator: Browser) -> None:
         values = {
             "client_id": "42",
-            "due_date": making.DUE,
+            "due_date": factories.DUE,
             "items.0.description": "A",
             "items.0.amount": "1",
             "items.2.description": "B",
@@ -173,7 +173,7 @@ class TestSecrets:
     def test_a_token_is_shown_once_and_works_at_once(
         self, operator: Browser, admin: Api, server: Running
     ) -> None:
-        client = making.client(admin)
+        client = factories.client(admin)
         page = operator.send(f"/admin/clients/{client}/tokens/new")
         assert page.status_code == 200
         token = re.search(r"cbt_\w{36}", page.text)
@@ -255,14 +255,14 @@ class TestSecrets:
 
 class TestChange:
     def test_only_what_is_different_is_changed(self, operator: Browser, admin: Api) -> None:
-        id = making.client(admin, company="Before", city="Bern", phone="1")
+        id = factories.client(admin, company="Before", city="Bern", phone="1")
         response = operator.send(f"/admin/clients/{id}/edit", company="After", phone="")
         assert response.headers["Location"] == f"/admin/clients/{id}?done=update_client"
         after = admin.get(f"/clients/{id}").json()["data"]
         assert (after["company"], after["city"], after["phone"]) == ("After", "Bern", "")
 
     def test_nothing_different_changes_nothing(self, operator: Browser, admin: Api, server: Running) -> None:
-        id = making.product(admin)
+        id = factories.product(admin)
         before, tag = server.count(Activity), admin.get(f"/products/{id}").headers["ETag"]
         response = operator.send(f"/admin/products/{id}/edit")
         assert "nothing was changed" in text(operator.follow(response))
@@ -272,7 +272,7 @@ class TestChange:
     def test_what_somebody_else_has_changed_is_shown_beside_what_was_typed(
         self, operator: Browser, admin: Api
     ) -> None:
-        id = making.product(admin, name="Old", description="Same")
+        id = factories.product(admin, name="Old", description="Same")
         path = f"/admin/products/{id}/edit"
         form = Form(operator.get(path).text, path)
         admin.put(f"/products/{id}", {"name": "Theirs", "prices": {"monthly": "7.00"}})
@@ -292,7 +292,7 @@ class TestChange:
     def test_a_mistake_in_a_form_that_is_old_does_not_make_it_new(
         self, operator: Browser, admin: Api
     ) -> None:
-        id = making.client(admin)
+        id = factories.client(admin)
         path = f"/admin/clients/{id}/edit"
         form = Form(operator.get(path).text, path)
         admin.put(f"/clients/{id}", {"first_name": "Theirs"})
@@ -319,8 +319,8 @@ class TestChange:
         assert operator.send_form(form, path, {}).status_code == 400
 
     def test_what_has_no_page_of_its_own_is_named_before_it_ends(self, operator: Browser, admin: Api) -> None:
-        token, key = making.token(admin), making.api_key(admin, name="Night shift")
-        making.token(admin)
+        token, key = factories.token(admin), factories.api_key(admin, name="Night shift")
+        factories.token(admin)
         page = operator.get(f"/admin/clients/42/tokens/{token}/delete")
         assert heading(page) == f"Revoke API token {token}"
         assert re.search(r"Beginning cbt_\w{4}", text(page))
@@ -349,7 +349,7 @@ class TestChange:
         past = operator.send("/admin/clients/42/tokens/new", expires_at="2020-01-01T00:00:00")
         assert past.status_code == 409
         assert "“Expires (UTC)” has passed already" in text(past)
-        taken = admin.get(f"/webhooks/{making.webhook(admin)}").json()["data"]["url"]
+        taken = admin.get(f"/webhooks/{factories.webhook(admin)}").json()["data"]["url"]
         refused = operator.send("/admin/webhooks/new", url=taken, events=["invoice.paid"])
         assert "The “URL” has a webhook already." in text(refused)
 
@@ -361,7 +361,7 @@ class TestChange:
         assert "open it anew" in text(again) and "Idempotency" not in text(again)
 
     def test_a_version_that_is_old_is_not_deleted(self, operator: Browser, admin: Api) -> None:
-        id = making.announcement(admin)
+        id = factories.announcement(admin)
         path = f"/admin/announcements/{id}/delete"
         form = Form(operator.get(path).text, path)
         admin.put(f"/announcements/{id}", {"title": "Theirs"})
@@ -391,13 +391,13 @@ class TestChange:
     @pytest.mark.parametrize(
         ("noun", "make", "values"),
         [
-            ("products", making.product, {"description": "New", "prices.annually": "99.90"}),
-            ("servers", making.server, {"capacity": "99"}),
-            ("departments", making.department, {"name": "New"}),
-            ("domains", making.domain, {"status": "expired"}),
-            ("knowledgebase", making.article, {"title": "New", "category": "4"}),
-            ("announcements", making.announcement, {"content": "New"}),
-            ("webhooks", making.webhook, {"events": ["ticket.opened"], "active": "no"}),
+            ("products", factories.product, {"description": "New", "prices.annually": "99.90"}),
+            ("servers", factories.server, {"capacity": "99"}),
+            ("departments", factories.department, {"name": "New"}),
+            ("domains", factories.domain, {"status": "expired"}),
+            ("knowledgebase", factories.article, {"title": "New", "category": "4"}),
+            ("announcements", factories.announcement, {"content": "New"}),
+            ("webhooks", factories.webhook, {"events": ["ticket.opened"], "active": "no"}),
         ],
     )
     def test_each_noun(
@@ -417,7 +417,7 @@ class TestChange:
 
 class TestVerbs:
     def test_a_service_is_suspended_unsuspended_and_terminated(self, operator: Browser, admin: Api) -> None:
-        id = making.service(admin)
+        id = factories.service(admin)
         asked = operator.get(f"/admin/services/{id}/suspend")
         assert heading(asked).startswith("Suspend Service")
         assert admin.get(f"/services/{id}").json()["data"]["status"] == "active"
@@ -445,7 +445,7 @@ class TestVerbs:
     def test_an_invoice_is_paid_once_and_the_second_page_says_so(
         self, operator: Browser, admin: Api, server: Running
     ) -> None:
-        id = making.invoice(admin)
+        id = factories.invoice(admin)
         path = f"/admin/invoices/{id}/pay"
         tabs = [Form(operator.get(path).text, path) for _ in range(2)]
         first, second = (operator.send_form(each, path, {}) for each in tabs)
@@ -455,7 +455,7 @@ class TestVerbs:
         assert last_event(admin)["event"] == "invoice.paid"
 
     def test_what_cannot_be_done_is_said_with_what_can(self, operator: Browser, admin: Api) -> None:
-        id = making.service(admin, "suspended")
+        id = factories.service(admin, "suspended")
         refused = operator.send(f"/admin/services/{id}/suspend")
         assert refused.status_code == 409
         assert "The service is suspended" in text(refused)
@@ -463,7 +463,7 @@ class TestVerbs:
             assert f'href="/admin/services/{id}/{verb}"' in refused.text
 
     def test_a_ticket_is_answered_on_its_page_and_closed(self, operator: Browser, admin: Api) -> None:
-        id = making.ticket(admin)
+        id = factories.ticket(admin)
         path = f"/admin/tickets/{id}/reply"
         form = Form(operator.get(f"/admin/tickets/{id}").text, path)
         response = operator.send_form(form, path, {"message": "Like <this>"})
@@ -484,7 +484,7 @@ class TestVerbs:
         assert refused.status_code == 409
         assert "active or suspended services (terminate them)" in text(refused)
         assert "close the tickets first" in text(operator.get("/admin/clients/42/delete"))
-        id = making.client(admin)
+        id = factories.client(admin)
         gone = operator.send(f"/admin/clients/{id}/delete")
         assert gone.headers["Location"] == "/admin/clients?done=delete_client"
         assert operator.get(f"/admin/clients/{id}").status_code == 404
@@ -503,14 +503,14 @@ class TestForeignForms:
     def test_even_with_the_cookie_and_the_token_they_do_nothing(
         self, operator: Browser, admin: Api, headers: dict[str, str]
     ) -> None:
-        id = making.invoice(admin)
+        id = factories.invoice(admin)
         form = Form(operator.get(f"/admin/invoices/{id}/pay").text)
         response = operator.http.post(f"/admin/invoices/{id}/pay", data=form.values, headers=headers)
         assert response.status_code in (403, 415)
         assert admin.get(f"/invoices/{id}").json()["data"]["status"] == "unpaid"
 
     def test_a_form_cannot_be_sent_by_an_address(self, operator: Browser, admin: Api) -> None:
-        id = making.invoice(admin)
+        id = factories.invoice(admin)
         form = Form(operator.get(f"/admin/invoices/{id}/pay").text)
         assert operator.get(f"/admin/invoices/{id}/pay", **form.values).status_code == 200
         assert admin.get(f"/invoices/{id}").json()["data"]["status"] == "unpaid"

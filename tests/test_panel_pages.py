@@ -15,10 +15,10 @@ from persistence.clients import Client
 from persistence.domains import Domain
 from persistence.services import Service
 from persistence.types import Base
-from tests import making
+from tests import factories
 from tests.contract_client import DOCUMENT, OPERATIONS, Api
+from tests.live_server import Running
 from tests.operators import Browser, heading, text
-from tests.running import Running
 
 PAGES = PageRegistry(DOCUMENT)
 ALL = list(PAGES.by_id.values())
@@ -181,7 +181,7 @@ class TestEveryPage:
 class TestLists:
     def test_clients_are_searched_and_narrowed(self, operator: Browser, admin: Api) -> None:
         name = f"Zebra{token_hex(4)}"
-        id = making.client(admin, last_name=name)
+        id = factories.client(admin, last_name=name)
         found = operator.get("/admin/clients", q=name.lower())
         assert f'href="/admin/clients/{id}"' in found.text
         assert 'href="/admin/clients/42"' not in found.text
@@ -223,31 +223,33 @@ class TestMarkupInTexts:
     """A text with markup in every field of text that there is, shown on every page that shows it."""
 
     def test_it_is_escaped_everywhere(self, operator: Browser, admin: Api, server: Running) -> None:
-        client = making.client(admin, first_name=XSS, last_name=XSS, company=XSS, phone=XSS[:50], address=XSS)
+        client = factories.client(
+            admin, first_name=XSS, last_name=XSS, company=XSS, phone=XSS[:50], address=XSS
+        )
         admin.put(f"/clients/{client}", {"city": XSS})
         kind = f"<b>{token_hex(4)}"
-        product = making.product(admin, name=XSS, description=XSS, kind=kind)
-        place = making.server(admin, name=XSS, kind=kind)
+        product = factories.product(admin, name=XSS, description=XSS, kind=kind)
+        place = factories.server(admin, name=XSS, kind=kind)
         body = {"client_id": client, "product_id": product, "billing_cycle": "monthly"}
-        service = making.made(admin.post("/services", body))
+        service = factories.made(admin.post("/services", body))
         admin.post(f"/services/{service}/suspend", {"reason": XSS})
-        invoice = making.invoice(admin, client_id=client, items=[{"description": XSS, "amount": "1.00"}])
-        department = making.department(admin, name=XSS)
-        ticket = making.made(
+        invoice = factories.invoice(admin, client_id=client, items=[{"description": XSS, "amount": "1.00"}])
+        department = factories.department(admin, name=XSS)
+        ticket = factories.made(
             admin.post(
                 "/tickets",
                 {"client_id": client, "department_id": department, "subject": XSS, "message": XSS},
             )
         )
         admin.post(f"/tickets/{ticket}/reply", {"message": XSS})
-        domain = making.domain(admin, client)
+        domain = factories.domain(admin, client)
         # The contract takes none of these; older versions did.
         put(server, Client, client, email=f'{token_hex(4)}"<b>x@example.com')
         put(server, Service, service, domain=XSS, username=XSS[:64])
         put(server, Domain, domain, domain=XSS)
-        article = making.article(admin, title=XSS, content=XSS)
-        announcement = making.announcement(admin, title=XSS, content=XSS)
-        key = making.api_key(admin, name=XSS)
+        article = factories.article(admin, title=XSS, content=XSS)
+        announcement = factories.announcement(admin, title=XSS, content=XSS)
+        key = factories.api_key(admin, name=XSS)
         shown = {
             f"/admin/clients/{client}": 1,
             f"/admin/clients/{client}/edit": 1,
@@ -270,7 +272,7 @@ class TestMarkupInTexts:
             "/admin/events": 0,
             "/admin/activity": 0,
         }
-        newest = making.newest_event(admin)
+        newest = factories.newest_event(admin)
         shown[f"/admin/events/{newest}"] = 1
         assert key
         for path, least in shown.items():
@@ -339,10 +341,10 @@ class TestSearchBox:
         self, operator: Browser, admin: Api
     ) -> None:
         name = f"{token_hex(6)}.example.com"
-        domain = making.domain(admin, domain=name)
+        domain = factories.domain(admin, domain=name)
         assert operator.get("/admin/search", q=name).headers["Location"] == f"/admin/domains/{domain}"
         body = {"client_id": 42, "product_id": 2, "billing_cycle": "monthly", "domain": name}
-        service = making.made(admin.post("/services", body))
+        service = factories.made(admin.post("/services", body))
         found = operator.get("/admin/search", q=name.upper())
         assert found.headers["Location"] == f"/admin/services/{service}"
 
@@ -351,19 +353,19 @@ class TestSearchBox:
     ) -> None:
         name = f"u{token_hex(6)}"
         body = {"client_id": 42, "product_id": 2, "billing_cycle": "monthly", "username": name}
-        service = making.made(admin.post("/services", body))
+        service = factories.made(admin.post("/services", body))
         assert operator.get("/admin/search", q=name).headers["Location"] == f"/admin/services/{service}"
         phone = f"+49 30 {int(token_hex(4), 16):010d}"
-        client = making.client(admin, phone=phone)
+        client = factories.client(admin, phone=phone)
         assert operator.get("/admin/search", q=phone).headers["Location"] == f"/admin/clients/{client}"
 
     def test_words_show_what_has_them_by_kind(self, operator: Browser, admin: Api) -> None:
         word = f"w{token_hex(6)}"
-        making.client(admin, company=word)
+        factories.client(admin, company=word)
         body = {"client_id": 42, "department_id": 2, "subject": f"About {word}", "message": "?"}
-        ticket = making.made(admin.post("/tickets", body))
+        ticket = factories.made(admin.post("/tickets", body))
         for _ in range(7):
-            making.article(admin, title=word)
+            factories.article(admin, title=word)
         response = operator.get("/admin/search", q=word)
         assert response.status_code == 200
         assert re.findall(r"<h2[^>]*>(\w+)</h2>", response.text) == ["Clients", "Tickets", "Knowledgebase"]
@@ -401,7 +403,7 @@ class TestSearchBox:
     def test_next_pages_of_a_search_follow_the_rank(self, operator: Browser, admin: Api) -> None:
         word = f"w{token_hex(6)}"
         ids = [
-            making.article(admin, title=f"{word} {nth}" if nth % 2 else "Test", content=word)
+            factories.article(admin, title=f"{word} {nth}" if nth % 2 else "Test", content=word)
             for nth in range(30)
         ]
         seen: list[int] = []

@@ -37,8 +37,8 @@ from persistence.sealing import Box
 from server import app
 from tests.conftest import new_database
 from tests.contract_client import Api
+from tests.live_server import ADMIN, Running, mount_panel, prepared, serving
 from tests.operators import Browser, Form, text
-from tests.running import ADMIN, Running, mount_panel, prepared, serving
 
 PASSWORD = "correct horse battery"
 WRONG = "wrong"

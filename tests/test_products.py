@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests import making
+from tests import factories
 from tests.contract_client import Api
 
 
@@ -16,13 +16,13 @@ class TestProducts:
         assert admin.put("/products/999999", {"status": "inactive"}).status_code == 404
 
     def test_prices_are_exact_and_a_cycle_without_one_is_null(self, admin: Api) -> None:
-        id = making.product(admin, prices={"monthly": 9.95, "annually": "99.50"}, currency="EUR")
+        id = factories.product(admin, prices={"monthly": 9.95, "annually": "99.50"}, currency="EUR")
         product = admin.get(f"/products/{id}").json()["data"]
         assert product["prices"] == {"monthly": "9.95", "quarterly": None, "annually": "99.50"}
         assert (product["currency"], product["status"], product["description"]) == ("EUR", "active", "")
 
     def test_new_prices_replace_all(self, admin: Api) -> None:
-        id = making.product(admin, prices={"monthly": "1.00", "quarterly": 2})
+        id = factories.product(admin, prices={"monthly": "1.00", "quarterly": 2})
         changed = admin.put(f"/products/{id}", {"prices": {"annually": 3}}).json()["data"]
         assert changed["prices"] == {"monthly": None, "quarterly": None, "annually": "3.00"}
         again = admin.put(f"/products/{id}", {"name": "Renamed"}).json()["data"]
@@ -43,7 +43,7 @@ class TestProducts:
         assert admin.post("/products", {"name": "A", "kind": "b"} | change).status_code == 400
 
     def test_an_inactive_one_cannot_be_ordered(self, admin: Api) -> None:
-        id = making.product(admin, kind="shared")
+        id = factories.product(admin, kind="shared")
         admin.put(f"/products/{id}", {"status": "inactive"})
         body = {"client_id": 42, "product_id": id, "billing_cycle": "monthly"}
         assert admin.post("/services", body).status_code == 409
@@ -58,7 +58,7 @@ class TestServers:
         ],
     )
     def test_an_address_and_a_name_are_taken(self, admin: Api, name: str, value: str) -> None:
-        id = making.server(admin, **{name: value})
+        id = factories.server(admin, **{name: value})
         assert admin.get(f"/servers/{id}").json()["data"][name] == value
 
     @pytest.mark.parametrize(
@@ -75,11 +75,11 @@ class TestServers:
         assert [each["pointer"] for each in refused.json()["error"]["details"]] == [f"/{name}"]
 
     def test_places_are_taken_freed_and_never_oversold(self, admin: Api) -> None:
-        product = making.product(admin)
+        product = factories.product(admin)
         kind = admin.get(f"/products/{product}").json()["data"]["kind"]
         small, large = (
-            making.server(admin, kind=kind, capacity=3),
-            making.server(admin, kind=kind, capacity=7),
+            factories.server(admin, kind=kind, capacity=3),
+            factories.server(admin, kind=kind, capacity=7),
         )
         body = {"client_id": 44, "product_id": product, "billing_cycle": "monthly"}
         with ThreadPoolExecutor(25) as pool:
@@ -93,9 +93,9 @@ class TestServers:
         assert admin.post("/services", body).json()["data"]["server_id"] == first["server_id"]
 
     def test_the_least_loaded_comes_first(self, admin: Api) -> None:
-        product = making.product(admin)
+        product = factories.product(admin)
         kind = admin.get(f"/products/{product}").json()["data"]["kind"]
-        servers = [making.server(admin, kind=kind, capacity=capacity) for capacity in (2, 4)]
+        servers = [factories.server(admin, kind=kind, capacity=capacity) for capacity in (2, 4)]
         body = {"client_id": 44, "product_id": product, "billing_cycle": "monthly"}
         placed = [admin.post("/services", body).json()["data"]["server_id"] for _ in range(6)]
         first, second = servers
@@ -105,9 +105,9 @@ class TestServers:
         assert placed[:2] == [first, second]
 
     def test_a_capacity_below_what_is_taken_is_409(self, admin: Api) -> None:
-        product = making.product(admin)
+        product = factories.product(admin)
         kind = admin.get(f"/products/{product}").json()["data"]["kind"]
-        id = making.server(admin, kind=kind, capacity=2)
+        id = factories.server(admin, kind=kind, capacity=2)
         body = {"client_id": 44, "product_id": product, "billing_cycle": "monthly"}
         assert [admin.post("/services", body).status_code for _ in range(3)] == [201, 201, 409]
         assert admin.put(f"/servers/{id}", {"capacity": 1}).status_code == 409
@@ -117,13 +117,13 @@ class TestServers:
         assert admin.post("/services", body).status_code == 409
 
     def test_it_cannot_be_told_what_is_used(self, admin: Api) -> None:
-        response = admin.put(f"/servers/{making.server(admin)}", {"used": 0})
+        response = admin.put(f"/servers/{factories.server(admin)}", {"used": 0})
         assert response.status_code == 400
 
 
 class TestDepartments:
     def test_an_inactive_one_is_not_listed_and_takes_no_tickets(self, admin: Api, client: Api) -> None:
-        id = making.department(admin, name="Night shift")
+        id = factories.department(admin, name="Night shift")
         body = {"subject": "A", "message": "B", "department_id": id}
         assert client.post("/tickets", body).status_code == 201
         assert admin.put(f"/departments/{id}", {"status": "inactive"}).json()["data"] == {

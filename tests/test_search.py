@@ -7,9 +7,9 @@ from secrets import token_hex
 import pytest
 
 from persistence import search
-from tests import making
+from tests import factories
 from tests.contract_client import Api
-from tests.running import Running
+from tests.live_server import Running
 
 # What is written, what is looked for, and whether it is found.
 TABLE = [
@@ -84,8 +84,8 @@ class TestScripts:
         self, admin: Api, client: Api, text: str, q: str, found: bool
     ) -> None:
         ids = [
-            making.article(admin, title=text, category=81),
-            making.article(admin, content=f"{token_hex(4)}. {text}, 1.", category=81),
+            factories.article(admin, title=text, category=81),
+            factories.article(admin, content=f"{token_hex(4)}. {text}, 1.", category=81),
         ]
         rows = client.get("/knowledgebase", q=q, category=81).json()["data"]
         for id in ids:
@@ -96,10 +96,10 @@ class TestScripts:
     def test_a_ticket_is_found_by_its_subject_and_by_its_replies(
         self, admin: Api, text: str, q: str, found: bool
     ) -> None:
-        owner = making.client(admin)
+        owner = factories.client(admin)
         body = {"client_id": owner, "department_id": 2, "subject": "DNS", "message": "Help"}
-        asked = making.made(admin.post("/tickets", body | {"subject": text}))
-        answered = making.made(admin.post("/tickets", body))
+        asked = factories.made(admin.post("/tickets", body | {"subject": text}))
+        answered = factories.made(admin.post("/tickets", body))
         assert admin.post(f"/tickets/{answered}/reply", {"message": text}).status_code == 201
         rows = admin.get("/tickets", q=q, client_id=owner).json()
         assert [row["id"] for row in rows["data"]] == [answered, asked] * found
@@ -110,7 +110,7 @@ class TestScripts:
         self, admin: Api, server: Running, text: str, q: str, found: bool
     ) -> None:
         mark = f"m{token_hex(6)}"
-        id = making.client(admin, company=text, last_name=mark)
+        id = factories.client(admin, company=text, last_name=mark)
         rows = admin.get("/clients", q=f"{q} {mark}").json()["data"]
         assert [row["id"] for row in rows] == [id] * found
 
@@ -132,7 +132,7 @@ class TestBounds:
 
     def test_so_many_letters_of_a_word_count(self, admin: Api, client: Api) -> None:
         word = token_hex(100)
-        id = making.article(admin, title=word)
+        id = factories.article(admin, title=word)
         for q in (word, word[: search.MAX_LETTERS], word[: search.MAX_LETTERS] + "x", word[:5]):
             assert id in [row["id"] for row in client.get("/knowledgebase", q=q).json()["data"]]
         assert client.get("/knowledgebase", q=word[: search.MAX_LETTERS - 1] + "x").json()["total"] == 0
@@ -185,7 +185,7 @@ class TestRank:
             (f"What {a} means to people who have it", f"Read of {b}."),
             ("Test", f"Read of {a} and {b}."),
         ]
-        return [making.article(admin, title=title, content=content) for title, content in made]
+        return [factories.article(admin, title=title, content=content) for title, content in made]
 
     def test_titles_come_before_what_is_frequent_and_that_before_the_rest(
         self, admin: Api, client: Api, articles: list[int]
@@ -199,7 +199,7 @@ class TestRank:
         q = " ".join(self.words)
         links = [client.get("/knowledgebase", q=q, limit=each).headers["Link"] for each in range(1, 5)]
         for _ in range(5):
-            making.article(admin, title=self.words[0], content=f"{self.words[1][:-1]} " * 500)
+            factories.article(admin, title=self.words[0], content=f"{self.words[1][:-1]} " * 500)
         assert [
             client.get("/knowledgebase", q=q, limit=each).headers["Link"] for each in range(1, 5)
         ] == links
@@ -226,7 +226,7 @@ class TestCursor:
         self, admin: Api, client: Api
     ) -> None:
         word = f"w{token_hex(6)}"
-        ids = [making.article(admin, title=word) for _ in range(5)][::-1]
+        ids = [factories.article(admin, title=word) for _ in range(5)][::-1]
 
         def after(id: int) -> list[int]:
             return [row["id"] for row in client.get("/knowledgebase", q=word, after=id).json()["data"]]
@@ -265,7 +265,7 @@ class TestFindingThings:
     def test_a_ticket_by_words_that_stand_together(self, admin: Api) -> None:
         a, b, c = (f"w{token_hex(6)}" for _ in range(3))
         body = {"client_id": 42, "department_id": 2, "subject": f"Of {a}", "message": f"And {b}?"}
-        id = making.made(admin.post("/tickets", body))
+        id = factories.made(admin.post("/tickets", body))
         assert self.ids(admin, "/tickets", q=f"{a} {b}") == [id]
         admin.post(f"/tickets/{id}/reply", {"message": f"This is {c}."})
         assert self.ids(admin, "/tickets", q=c) == [id]
@@ -291,7 +291,7 @@ class TestFindingThings:
 
     def test_a_domain_by_its_name(self, admin: Api) -> None:
         name = f"{token_hex(6)}.example.com"
-        id = making.domain(admin, domain=name)
+        id = factories.domain(admin, domain=name)
         assert self.ids(admin, "/domains", domain=name.upper()) == [id]
         assert self.ids(admin, "/domains", domain=name, client_id=42, status="active") == [id]
         assert self.ids(admin, "/domains", domain=f"x{name}") == []
@@ -314,7 +314,7 @@ class TestFindingThings:
 
     def test_invoices_by_the_days_that_they_are_due(self, admin: Api, client: Api, other: Api) -> None:
         days = ["2045-03-01", "2045-03-02", "2045-03-03"]
-        ids = [making.invoice(admin, due_date=day) for day in days]
+        ids = [factories.invoice(admin, due_date=day) for day in days]
         try:
             for first in range(3):
                 for last in range(3):
@@ -344,7 +344,7 @@ class TestFindingThings:
 
     def test_a_client_by_its_phone_number_however_it_is_written(self, admin: Api) -> None:
         digits = str(int(token_hex(8), 16))[:9].rjust(9, "5")
-        id = making.client(admin, phone=f"+49 (0){digits[:2]}/{digits[2:5]}-{digits[5:]}")
+        id = factories.client(admin, phone=f"+49 (0){digits[:2]}/{digits[2:5]}-{digits[5:]}")
         for phone in (digits, f"0{digits}", f"+49{digits}", " ".join(digits), f"tel: {digits[1:]}"):
             assert self.ids(admin, "/clients", phone=phone) == [id]
         for phone in (digits[2:], f"{digits}1", "no digits", "٣"):

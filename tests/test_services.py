@@ -10,9 +10,9 @@ from sqlalchemy import func, select
 
 from persistence.servers import Server
 from persistence.services import Service, add_cycle
-from tests import making
+from tests import factories
 from tests.contract_client import Api
-from tests.running import Running
+from tests.live_server import Running
 from tests.test_identity import HOSTNAMES, NO_HOSTNAMES
 
 
@@ -138,8 +138,8 @@ class TestNames:
         """The body of a service of a product that has servers of its own."""
         kind = token_hex(8)
         for _ in range(servers):
-            making.server(admin, kind=kind)
-        product = making.product(admin, kind=kind)
+            factories.server(admin, kind=kind)
+        product = factories.product(admin, kind=kind)
         return {"client_id": 44, "product_id": product, "billing_cycle": "monthly"}
 
     @pytest.mark.parametrize("name", list(HOSTNAMES))
@@ -206,7 +206,7 @@ class TestNames:
 
     def test_a_second_username_on_a_server_is_409_until_the_first_is_terminated(self, admin: Api) -> None:
         body = self.place(admin) | {"username": "mysite"}
-        first = making.made(admin.post("/services", body))
+        first = factories.made(admin.post("/services", body))
         refused = admin.post("/services", body)
         assert refused.status_code == 409
         assert "has this username" in refused.json()["error"]["message"]

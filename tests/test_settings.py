@@ -13,10 +13,10 @@ from handlers.dialects import versions
 from persistence.errors import Unavailable
 from persistence.settings import LiveSettings, RuntimeSettings, StoredSettings
 from server import app
-from tests import making
+from tests import factories
 from tests.conftest import new_database
 from tests.contract_client import Api
-from tests.running import ADMIN, Running, assembled, prepared, serving
+from tests.live_server import ADMIN, Running, assembled, prepared, serving
 
 LIMITS = ("rate_limit_client", "rate_limit_admin", "rate_limit_anonymous")
 
@@ -216,10 +216,10 @@ class TestInvoices:
             return str(admin.get(f"/invoices/{id}").json()["data"]["currency"])
 
         admin.put("/settings", {"default_currency": "EUR"})
-        first = making.invoice(admin)
+        first = factories.invoice(admin)
         assert currency(first) == "EUR"
         admin.put("/settings", {"default_currency": "CHF"})
-        assert [currency(id) for id in (first, making.invoice(admin))] == ["EUR", "CHF"]
+        assert [currency(id) for id in (first, factories.invoice(admin))] == ["EUR", "CHF"]
         assert admin.post(f"/invoices/{first}/pay").json()["data"]["currency"] == "EUR"
 
 

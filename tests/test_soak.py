@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import new_database
 from tests.soak import memory, webhooks
-from tests.soak.parts import Received
+from tests.soak.processes import Received
 from tests.soak.webhooks import Figure
 from webhooks import signing
 

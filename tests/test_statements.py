@@ -9,7 +9,7 @@ from openapi import contract
 from persistence.engines.postgresql import PostgreSQLConnection
 from persistence.engines.sqlite import SQLiteConnection
 from server.request.pipeline import Pipeline
-from tests import making
+from tests import factories
 from tests.contract_client import OPERATIONS, Api
 from tests.test_auth import call, fresh
 
@@ -221,12 +221,12 @@ class TestNoNPlusOne:
 
     def test_a_page_of_deliveries_with_attempts(self, admin: Api, counted: Counted) -> None:
         for _ in range(3):
-            making.delivery(admin)
+            factories.delivery(admin)
         path = "/webhooks/1/deliveries"
         assert self.ran(counted, admin, path, limit=1) == self.ran(counted, admin, path, limit=20) == 3
 
     def test_a_ticket_with_many_replies(self, admin: Api, counted: Counted) -> None:
-        id = making.ticket(admin)
+        id = factories.ticket(admin)
         few = self.ran(counted, admin, f"/tickets/{id}")
         for _ in range(10):
             admin.post(f"/tickets/{id}/reply", {"message": "More."})
@@ -236,6 +236,6 @@ class TestNoNPlusOne:
         counts = []
         for number in (1, 20):
             counted.calls.clear()
-            making.invoice(admin, items=[{"description": "Line", "amount": "1.00"}] * number)
+            factories.invoice(admin, items=[{"description": "Line", "amount": "1.00"}] * number)
             counts += [len(ran) for ran in counted.calls]
         assert counts == [number_of("create_invoice", "admin", backend)] * 2

@@ -13,7 +13,7 @@ import yaml
 from openapi import contract, projection
 from tests import fuzz
 from tests.contract_client import DOCUMENT, Api
-from tests.running import Running
+from tests.live_server import Running
 
 
 class TestGetStatus:

@@ -6,9 +6,9 @@ import pytest
 from sqlalchemy import func, select
 
 from persistence.tickets import REPLIES, TABLE
-from tests import making
+from tests import factories
 from tests.contract_client import Api
-from tests.running import Running
+from tests.live_server import Running
 
 OPEN = {"subject": "Help needed", "message": "I need assistance with...", "department_id": 1}
 
@@ -90,7 +90,7 @@ class TestCreateTicket:
 
 class TestReplyToTicket:
     def test_replies_stand_oldest_first_with_their_authors(self, client: Api, admin: Api) -> None:
-        id = making.ticket(admin)
+        id = factories.ticket(admin)
         for nth, api in enumerate([admin, client, client, admin]):
             response = api.post(f"/tickets/{id}/reply", {"message": f"Reply {nth}"})
             assert response.status_code == 201
@@ -99,14 +99,14 @@ class TestReplyToTicket:
         assert [each["author"] for each in replies] == ["staff", "client", "client", "staff"]
 
     def test_a_refused_reply_leaves_nothing(self, admin: Api, other: Api) -> None:
-        id = making.ticket(admin, "closed")
+        id = factories.ticket(admin, "closed")
         before = admin.get(f"/tickets/{id}").json()
         assert admin.post(f"/tickets/{id}/reply", {"message": "No"}).status_code == 409
         assert other.post(f"/tickets/{id}/reply", {"message": "No"}).status_code == 403
         assert admin.get(f"/tickets/{id}").json() == before
 
     def test_a_missing_message_is_422_an_empty_one_400(self, client: Api, admin: Api) -> None:
-        id = making.ticket(admin)
+        id = factories.ticket(admin)
         assert client.post(f"/tickets/{id}/reply", {}).status_code == 422
         assert client.post(f"/tickets/{id}/reply", {"message": ""}).status_code == 400
         assert admin.post(f"/tickets/{id}/reply", {}).status_code == 400
@@ -181,14 +181,14 @@ class TestEvents:
     ) -> None:
         body = {"client_id": 42, "department_id": 1, "subject": "Long", "message": "\N{FOX FACE}" * length}
         assert admin.post("/tickets", body).status_code == 201
-        message = admin.get(f"/events/{making.newest_event(admin)}").json()["data"]["data"]["message"]
+        message = admin.get(f"/events/{factories.newest_event(admin)}").json()["data"]["data"]["message"]
         assert len(message) == shown
         assert message.endswith("…") == (length > shown)
 
 
 def thread(admin: Api, replies: int) -> int:
     """The id of a new ticket with so many replies of the staff."""
-    id = making.ticket(admin)
+    id = factories.ticket(admin)
     for number in range(replies):
         assert admin.post(f"/tickets/{id}/reply", {"message": f"Reply {number}"}).status_code == 201
     return id

@@ -14,9 +14,9 @@ from handlers.tokens import CLIENT_SCOPES
 from openapi import contract
 from persistence import activity, api_keys, credentials, deliveries, tokens, webhooks
 from server import app
-from tests import making
+from tests import factories
 from tests.contract_client import DOCUMENT, OPERATIONS, Api
-from tests.running import Running
+from tests.live_server import Running
 
 
 def works(server: Running, secret: str, path: str) -> int:
@@ -89,7 +89,7 @@ class TestTokens:
         assert "expires_at" in response.text
 
     def test_a_deleted_client_has_none(self, admin: Api, server: Running) -> None:
-        id = making.client(admin)
+        id = factories.client(admin)
         secret = admin.post(f"/clients/{id}/tokens").json()["data"]["token"]
         assert works(server, secret, "/profile") == 200
         admin.request("DELETE", f"/clients/{id}")
@@ -179,7 +179,7 @@ Attempt = tuple[str, Any, str]
 
 
 def webhook_for(admin: Api, event: str = "client.created", **values: Any) -> int:
-    return making.webhook(admin, events=[event], **values)
+    return factories.webhook(admin, events=[event], **values)
 
 
 def unused() -> str:
@@ -212,7 +212,7 @@ def change_attempts(admin: Api) -> Iterator[Attempt]:
 
 def resend_attempts(admin: Api) -> Iterator[Attempt]:
     id = webhook_for(admin)
-    making.client(admin)
+    factories.client(admin)
     (row,) = admin.get(f"/webhooks/{id}/deliveries").json()["data"]
     yield f"/webhooks/{id}/deliveries/{row['id']}/resend", None, "clients:read"
 
@@ -248,7 +248,7 @@ class TestWhatOutgrowsItsParent:
 
     @pytest.fixture(autouse=True)
     def few_webhooks(self, admin: Api) -> Iterator[None]:
-        yield from making.webhooks_for_a_while(admin)
+        yield from factories.webhooks_for_a_while(admin)
 
     @pytest.fixture
     def maker(self, admin: Api, server: Running) -> Iterator[Callable[..., Api]]:

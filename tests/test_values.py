@@ -17,11 +17,11 @@ from persistence.tickets import Ticket
 from server.validation.json_reader import parse_json
 from server.validation.parameters import Parameter
 from server.validation.validator import Validator
-from tests import making
+from tests import factories
 from tests.contract_client import Api
 from tests.contract_rules import input_schemas, kind_of
+from tests.live_server import Running
 from tests.operators import Browser, text
-from tests.running import Running
 
 DOCUMENT = loading.bundle()
 INPUTS = dict(input_schemas(DOCUMENT))
@@ -164,7 +164,7 @@ class TestInstants:
             instant(written)
 
     def test_they_are_answered_in_one_spelling(self, admin: Api, client: Api) -> None:
-        id = making.announcement(admin)
+        id = factories.announcement(admin)
         for written, answered in INSTANTS.items():
             changed = admin.put(f"/announcements/{id}", {"published_at": written})
             assert changed.json()["data"]["published_at"] == answered, written
@@ -175,7 +175,7 @@ class TestInstants:
         assert spoken == "2024-02-29 00:00:00"
 
     def test_what_is_none_is_refused_by_name_and_changes_nothing(self, admin: Api) -> None:
-        id = making.announcement(admin, published_at="2035-01-31T00:00:00Z")
+        id = factories.announcement(admin, published_at="2035-01-31T00:00:00Z")
         for written in [*NO_INSTANTS, 2_051_222_400, None]:
             refused = admin.put(f"/announcements/{id}", {"published_at": written})
             assert refused.status_code == 400, written
@@ -187,14 +187,14 @@ class TestInstants:
 
     def test_domains_keys_tokens_and_recovery_take_what_clients_write(self, admin: Api) -> None:
         written, answered = "2035-01-31T01:00:00.000+01:00", "2035-01-31T00:00:00Z"
-        domain = making.domain(admin, registered_at=written, expires_at="2036-01-31T00:00:00.123456789Z")
+        domain = factories.domain(admin, registered_at=written, expires_at="2036-01-31T00:00:00.123456789Z")
         found = admin.get(f"/domains/{domain}").json()["data"]
         assert (found["registered_at"], found["expires_at"]) == (answered, "2036-01-31T00:00:00Z")
         key = admin.post("/api-keys", {"name": "A", "scopes": ["tickets:read"], "expires_at": written})
         assert key.json()["data"]["expires_at"] == answered
         token = admin.post("/clients/42/tokens", {"expires_at": written})
         assert token.json()["data"]["expires_at"] == answered
-        webhook = making.webhook(admin)
+        webhook = factories.webhook(admin)
         recovered = admin.post(f"/webhooks/{webhook}/recover", {"since": "2035-01-31t00:00:00.5z"})
         assert recovered.json()["data"]["queued"] == 0
         admin.request("DELETE", f"/webhooks/{webhook}")
@@ -220,7 +220,7 @@ class TestDays:
 
     def test_the_first_and_the_last_are_kept(self, admin: Api) -> None:
         for day in DAYS:
-            id = making.invoice(admin, due_date=day)
+            id = factories.invoice(admin, due_date=day)
             assert admin.get(f"/invoices/{id}").json()["data"]["due_date"] == day
 
 
@@ -305,7 +305,7 @@ class TestTexts:
         opened = client.post("/tickets", {"subject": "Lines", "message": message, "department_id": 1})
         ticket = client.get(f"/tickets/{opened.json()['ticket_id']}").json()
         assert ticket["message"] == "One\n\tTwo\nThree\nFour"
-        article = making.article(admin, content=message)
+        article = factories.article(admin, content=message)
         assert admin.get(f"/knowledgebase/{article}").json()["data"]["content"] == ticket["message"]
         admin.request("DELETE", f"/knowledgebase/{article}")
 
@@ -325,7 +325,7 @@ class TestTexts:
 
     def test_what_older_versions_stored_is_answered(self, admin: Api, client: Api, server: Running) -> None:
         """And it can be worked on: the rule is one about input."""
-        id = making.ticket(admin)
+        id = factories.ticket(admin)
         old = update(Ticket).where(Ticket.id == id).values(subject="A\x1bB\u202e", message="C\x07")
         server.inside(lambda db: db.execute(old), write=True)
         # The checked client knows the rule, and nothing of older versions.
@@ -505,7 +505,7 @@ class TestAmounts:
         refused = admin.post("/invoices", {"client_id": 42, "due_date": "2035-01-31", "items": lines})
         assert refused.status_code == 409
         assert "/items/4/amount and 95 more first." in refused.json()["error"]["message"]
-        product = making.product(admin)
+        product = factories.product(admin)
         refused = admin.put(f"/products/{product}", {"prices": {"monthly": 1.005}})
         assert refused.status_code == 409
         assert admin.get(f"/products/{product}").json()["data"]["prices"]["monthly"] == "1.00"
@@ -516,13 +516,15 @@ class TestAmounts:
         typed = {"5": "5.00", "0.5": "0.50", "19.99": "19.99"}
         for given, kept in typed.items():
             line = {"items.0.description": "A", "items.0.amount": given}
-            made = browser.send("/admin/invoices/new", {"client_id": "42", "due_date": making.DUE, **line})
+            made = browser.send("/admin/invoices/new", {"client_id": "42", "due_date": factories.DUE, **line})
             id = re.search(r"/(\d+)\?done=", made.headers["Location"])
             assert id
             assert admin.get(f"/invoices/{id[1]}").json()["data"]["total"] == kept
         for given in ("19.999", "-1", "much", "1,50", "100000000"):
             line = {"items.0.description": "A", "items.0.amount": given}
-            refused = browser.send("/admin/invoices/new", {"client_id": "42", "due_date": making.DUE, **line})
+            refused = browser.send(
+                "/admin/invoices/new", {"client_id": "42", "due_date": factories.DUE, **line}
+            )
             assert refused.status_code == 400
             assert 'id="items.0.amount-error"' in refused.text
         browser.close()
@@ -540,7 +542,7 @@ class TestCodes:
                     fault["message"]
                     == "The country field must be a two-letter ISO 3166-1 country code, such as US."
                 )
-        id = making.client(admin, country="US")
+        id = factories.client(admin, country="US")
         assert admin.put(f"/clients/{id}", {"country": "us"}).status_code == 400
         assert admin.get(f"/clients/{id}").json()["data"]["country"] == "US"
         assert "country" not in admin.put(f"/clients/{id}", {"country": ""}).json()["data"]

@@ -13,9 +13,9 @@ from openapi import contract
 from persistence.activity import Activity
 from persistence.events import Event
 from server import app
-from tests import making
+from tests import factories
 from tests.contract_client import DOCUMENT, Api
-from tests.running import Running
+from tests.live_server import Running
 
 ITEMS = {
     each.path
@@ -28,14 +28,14 @@ CHANGES = [
     if each.method == "put" or (each.method == "delete" and each.path in ITEMS)
 ]
 NEW: dict[str, Any] = {
-    "/clients/{id}": ({"city": "Bern"}, making.client),
-    "/products/{id}": ({"description": "New"}, making.product),
-    "/servers/{id}": ({"name": "new"}, making.server),
-    "/departments/{id}": ({"name": "New"}, making.department),
-    "/domains/{id}": ({"status": "expired"}, making.domain),
-    "/knowledgebase/{id}": ({"content": "New"}, making.article),
-    "/announcements/{id}": ({"content": "New"}, making.announcement),
-    "/webhooks/{id}": ({"active": False}, making.webhook),
+    "/clients/{id}": ({"city": "Bern"}, factories.client),
+    "/products/{id}": ({"description": "New"}, factories.product),
+    "/servers/{id}": ({"name": "new"}, factories.server),
+    "/departments/{id}": ({"name": "New"}, factories.department),
+    "/domains/{id}": ({"status": "expired"}, factories.domain),
+    "/knowledgebase/{id}": ({"content": "New"}, factories.article),
+    "/announcements/{id}": ({"content": "New"}, factories.announcement),
+    "/webhooks/{id}": ({"active": False}, factories.webhook),
 }
 
 
@@ -108,7 +108,7 @@ class TestReading:
 
 class TestEveryChangeIsANewVersion:
     def test_of_a_service(self, admin: Api) -> None:
-        id = making.service(admin)
+        id = factories.service(admin)
         tags = [tag(admin.get(f"/services/{id}"))]
         for verb in ("suspend", "unsuspend", "terminate"):
             tags.append(tag(admin.post(f"/services/{id}/{verb}")))
@@ -117,10 +117,10 @@ class TestEveryChangeIsANewVersion:
 
     def test_of_a_service_whose_product_is_renamed(self, admin: Api) -> None:
         kind = token_hex(8)
-        product = making.product(admin, kind=kind)
-        making.server(admin, kind=kind)
+        product = factories.product(admin, kind=kind)
+        factories.server(admin, kind=kind)
         body = {"client_id": 42, "product_id": product, "billing_cycle": "monthly"}
-        id = making.made(admin.post("/services", body))
+        id = factories.made(admin.post("/services", body))
         before = admin.get(f"/services/{id}")
         admin.put(f"/products/{product}", {"name": "Renamed"})
         after = admin.get(f"/services/{id}")
@@ -129,7 +129,7 @@ class TestEveryChangeIsANewVersion:
 
     def test_of_an_invoice_also_at_midnight(self, server: Running, admin: Api) -> None:
         today = app.now()
-        id = making.invoice(admin, due_date=f"{today:%Y-%m-%d}")
+        id = factories.invoice(admin, due_date=f"{today:%Y-%m-%d}")
         tags = [tag(admin.get(f"/invoices/{id}"))]
         server.clock.fixed = today + timedelta(days=1)
         late = admin.get(f"/invoices/{id}")
@@ -139,7 +139,7 @@ class TestEveryChangeIsANewVersion:
         assert len(set(tags)) == 3
 
     def test_of_a_ticket(self, admin: Api, client: Api) -> None:
-        id = making.ticket(admin)
+        id = factories.ticket(admin)
         tags = [tag(admin.get(f"/tickets/{id}"))]
         tags.append(tag(admin.post(f"/tickets/{id}/reply", {"message": "So"})))
         tags.append(tag(client.post(f"/tickets/{id}/reply", {"message": "Thanks"})))
@@ -147,7 +147,7 @@ class TestEveryChangeIsANewVersion:
         assert len(set(tags)) == 4
 
     def test_of_a_server_that_gets_a_service(self, admin: Api) -> None:
-        id = making.service(admin)
+        id = factories.service(admin)
         server_id = admin.get(f"/services/{id}").json()["data"]["server_id"]
         before = tag(admin.get(f"/servers/{server_id}"))
         admin.post(f"/services/{id}/terminate")
@@ -213,14 +213,14 @@ class TestAnIdenticalPut:
         assert tag(admin.put("/settings", before.json()["data"])) == tag(before)
 
     def test_an_email_in_another_spelling_is_a_change(self, admin: Api) -> None:
-        id = making.client(admin, email="spelled@same.example")
+        id = factories.client(admin, email="spelled@same.example")
         before = tag(admin.get(f"/clients/{id}"))
         changed = admin.put(f"/clients/{id}", {"email": "Spelled@same.example"})
         assert tag(changed) != before
         assert changed.json()["data"]["email"] == "Spelled@same.example"
 
     def test_a_domain_in_another_form_is_none(self, admin: Api) -> None:
-        id = making.domain(admin, domain="bücher-same.example")
+        id = factories.domain(admin, domain="bücher-same.example")
         before = tag(admin.get(f"/domains/{id}"))
         assert tag(admin.put(f"/domains/{id}", {"domain": "BÜCHER-same.example"})) == before
 
@@ -255,13 +255,13 @@ class TestIfMatch:
         assert client.get("/profile").json()["city"] == "Bern"
 
     def test_a_delete_of_an_old_version_is_refused(self, admin: Api) -> None:
-        id = making.client(admin)
+        id = factories.client(admin)
         old = tag(admin.get(f"/clients/{id}"))
         new = tag(admin.put(f"/clients/{id}", {"city": "Bern"}))
         headers = {"If-Match": old}
         assert admin.request("DELETE", f"/clients/{id}", headers=headers).status_code == 412
         # The version is judged before the state: this client has an unpaid invoice.
-        making.invoice(admin, client_id=id)
+        factories.invoice(admin, client_id=id)
         assert admin.request("DELETE", f"/clients/{id}", headers=headers).status_code == 412
         assert admin.request("DELETE", f"/clients/{id}", headers={"If-Match": new}).status_code == 409
 

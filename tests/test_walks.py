@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from openapi import contract
-from tests import making
+from tests import factories
 from tests.contract_client import DOCUMENT, OPERATIONS, Api
-from tests.test_pages import BELOW, MORE
+from tests.test_front_page import BELOW, MORE
 
 Leave = Callable[[Api, int], Any]
 
@@ -52,41 +52,41 @@ def article(admin: Api) -> None:
     chance = random.Random(token_hex(4))
     title = f"{WORD} {chance.choice(['', 'more', 'in a much longer title than the others'])}".strip()
     content = f"{WORD} " * chance.randint(1, 30)
-    making.article(admin, title=chance.choice([title, "Test"]), content=content)
+    factories.article(admin, title=chance.choice([title, "Test"]), content=content)
     # What the search does not find must not move what it finds.
-    making.article(admin, content="Nothing. " * chance.randint(1, 200))
+    factories.article(admin, content="Nothing. " * chance.randint(1, 200))
 
 
 def person(admin: Api) -> None:
-    making.client(admin, company=WORD, phone=PHONE)
+    factories.client(admin, company=WORD, phone=PHONE)
 
 
 def dated(admin: Api) -> None:
-    making.invoice(admin, due_date=random.choice(["2044-02-01", "2044-02-15", "2044-02-29"]))
+    factories.invoice(admin, due_date=random.choice(["2044-02-01", "2044-02-15", "2044-02-29"]))
 
 
 def asked(admin: Api) -> None:
     body = {"client_id": 42, "department_id": 2, "subject": "Asked", "message": f"Where is {WORD}?"}
-    making.made(admin.post("/tickets", body))
+    factories.made(admin.post("/tickets", body))
 
 
 PHONE = f"+49 30 {random.SystemRandom().randrange(10**7, 10**8)}"
 DOMAIN = f"{WORD}.example.com"
 
 CASES = [
-    Case("list_activity", making.department, rows=12),
-    Case("list_activity", making.department, query={"operation": "create_department"}, rows=12),
-    Case("list_announcements", making.announcement, deletes("/announcements/{}")),
-    Case("list_api_keys", making.api_key, deletes("/api-keys/{}"), rows=12),
-    Case("list_clients", making.client, deletes("/clients/{}"), {"q": "robin baker"}, rows=12),
+    Case("list_activity", factories.department, rows=12),
+    Case("list_activity", factories.department, query={"operation": "create_department"}, rows=12),
+    Case("list_announcements", factories.announcement, deletes("/announcements/{}")),
+    Case("list_api_keys", factories.api_key, deletes("/api-keys/{}"), rows=12),
+    Case("list_clients", factories.client, deletes("/clients/{}"), {"q": "robin baker"}, rows=12),
     Case("list_clients", person, puts("/clients/{}", company="Other"), {"q": WORD}, rows=12),
     Case("list_clients", person, puts("/clients/{}", phone="112"), {"phone": PHONE}, rows=12),
-    Case("list_deliveries", making.delivery, rows=12),
-    Case("list_departments", making.department, rows=12),
-    Case("list_domains", making.domain, deletes("/domains/{}")),
-    Case("list_domains", making.domain, puts("/domains/{}", status="cancelled"), {"status": "active"}),
-    Case("list_events", making.event),
-    Case("list_invoices", making.invoice, posts("/invoices/{}/pay"), {"status": "unpaid"}),
+    Case("list_deliveries", factories.delivery, rows=12),
+    Case("list_departments", factories.department, rows=12),
+    Case("list_domains", factories.domain, deletes("/domains/{}")),
+    Case("list_domains", factories.domain, puts("/domains/{}", status="cancelled"), {"status": "active"}),
+    Case("list_events", factories.event),
+    Case("list_invoices", factories.invoice, posts("/invoices/{}/pay"), {"status": "unpaid"}),
     Case(
         "list_invoices",
         dated,
@@ -94,21 +94,21 @@ CASES = [
         {"due_from": "2044-02-01", "due_to": "2044-02-29", "status": "unpaid"},
         rows=12,
     ),
-    Case("list_products", making.product, rows=12),
-    Case("list_replies", making.reply, rows=12),
-    Case("list_servers", making.server, rows=12),
+    Case("list_products", factories.product, rows=12),
+    Case("list_replies", factories.reply, rows=12),
+    Case("list_servers", factories.server, rows=12),
     Case(
         "list_services",
-        making.service,
+        factories.service,
         posts("/services/{}/terminate"),
         {"status": "active", "product_id": 2},
         rows=12,
     ),
-    Case("list_tickets", making.ticket, posts("/tickets/{}/close"), {"status": "open"}),
+    Case("list_tickets", factories.ticket, posts("/tickets/{}/close"), {"status": "open"}),
     Case("list_tickets", asked, posts("/tickets/{}/close"), {"q": WORD, "status": "open"}, rows=12),
-    Case("list_tokens", making.token, deletes("/clients/42/tokens/{}"), rows=12),
-    Case("list_webhooks", making.webhook, deletes("/webhooks/{}"), rows=12),
-    Case("search_knowledgebase", making.article, deletes("/knowledgebase/{}")),
+    Case("list_tokens", factories.token, deletes("/clients/42/tokens/{}"), rows=12),
+    Case("list_webhooks", factories.webhook, deletes("/webhooks/{}"), rows=12),
+    Case("search_knowledgebase", factories.article, deletes("/knowledgebase/{}")),
     Case("search_knowledgebase", article, deletes("/knowledgebase/{}"), {"q": WORD}, rows=16),
     Case(
         "search_knowledgebase",
@@ -129,7 +129,7 @@ CASES = [
 
 @pytest.fixture(autouse=True)
 def few_webhooks(admin: Api) -> Iterator[None]:
-    yield from making.webhooks_for_a_while(admin)
+    yield from factories.webhooks_for_a_while(admin)
 
 
 def walk(

@@ -21,8 +21,8 @@ from persistence.errors import Unavailable
 from persistence.sealing import Box
 from tests.conftest import new_database
 from tests.hostile_receivers import STALL, Receivers, running_receivers, shortest_gap
+from tests.live_server import BOX
 from tests.receiver import Received, Receiver, receiving
-from tests.running import BOX
 from webhooks import signing
 from webhooks.delivery import AT_ONCE, SCHEDULE, Worker
 from webhooks.sending import http_session

@@ -19,9 +19,9 @@ from persistence import webhooks as endpoints
 from persistence.deliveries import Delivery
 from persistence.errors import Conflict
 from server import app
-from tests import making
+from tests import factories
 from tests.contract_client import DOCUMENT, Api
-from tests.running import ADMIN, BOX, Running, assembled, serving
+from tests.live_server import ADMIN, BOX, Running, assembled, serving
 from webhooks import targets
 
 EVENTS = DOCUMENT["components"]["schemas"]["EventName"]["enum"]
@@ -299,7 +299,7 @@ class TestPublicTargets:
         self, strict: Api, admin: Api, listener: socket.socket, url: str, word: str
     ) -> None:
         address = url.format(listener.getsockname()[1])
-        id = making.webhook(admin)
+        id = factories.webhook(admin)
         for response in (
             strict.post("/webhooks", {"url": address, "events": ["invoice.paid"]}),
             strict.put(f"/webhooks/{id}", {"url": address}),
@@ -344,7 +344,7 @@ class TestChanging:
         ],
     )
     def test_what_is_named_is_changed(self, admin: Api, change: dict[str, Any]) -> None:
-        id = making.webhook(admin)
+        id = factories.webhook(admin)
         before = data(admin.get(f"/webhooks/{id}"))
         answer = data(admin.put(f"/webhooks/{id}", change))
         assert answer == before | {
@@ -356,7 +356,7 @@ class TestChanging:
         assert admin.put("/webhooks/1", {}).status_code == 400
 
     def test_who_makes_it_active_again_begins_anew(self, admin: Api, server: Running) -> None:
-        id = making.webhook(admin)
+        id = factories.webhook(admin)
         server.inside(lambda db: endpoints.mark_failing(db, id, NOW), write=True)
         server.inside(lambda db: endpoints.disable(db, id, "The receiver is gone."), write=True)
         disabled = data(admin.get(f"/webhooks/{id}"))
@@ -371,7 +371,7 @@ class TestChanging:
         assert (again["active"], again["disabled_reason"], again["failing_since"]) == (True, None, None)
 
     def test_who_has_the_version_gets_304(self, admin: Api) -> None:
-        path = f"/webhooks/{making.webhook(admin)}"
+        path = f"/webhooks/{factories.webhook(admin)}"
         tag = admin.get(path).headers["ETag"]
         assert admin.request("GET", path, headers={"If-None-Match": tag}).status_code == 304
         changed = admin.put(path, {"active": False})
@@ -379,7 +379,7 @@ class TestChanging:
         assert admin.request("GET", path, headers={"If-None-Match": tag}).status_code == 200
 
     def test_that_it_fails_or_works_again_is_a_new_version(self, admin: Api, server: Running) -> None:
-        id = making.webhook(admin)
+        id = factories.webhook(admin)
         tags = [admin.get(f"/webhooks/{id}").headers["ETag"]]
         for keep in (
             lambda db: endpoints.mark_failing(db, id, NOW),
@@ -407,7 +407,7 @@ class TestChanging:
         self, admin: Api, server: Running
     ) -> None:
         made = add(admin, events=["client.created"])
-        event = making.event(admin)
+        event = factories.event(admin)
         assert [each["event_id"] for each in told(admin, made["id"])] == [event]
         gone = admin.request("DELETE", f"/webhooks/{made['id']}")
         assert data(gone) == {"id": made["id"], "deleted": True}
@@ -461,7 +461,7 @@ class TestRotating:
         assert response.status_code == 400
 
     def test_of_two_at_once_one_is_refused(self, admin: Api, server: Running) -> None:
-        row = kept(server, making.webhook(admin))
+        row = kept(server, factories.webhook(admin))
         admin.post(f"/webhooks/{row.id}/rotate-secret")
         with pytest.raises(Conflict):
             server.inside(lambda db: endpoints.rotate(db, row, "sealed", timedelta(hours=1), NOW), write=True)
@@ -481,7 +481,7 @@ class TestTesting:
         self, admin: Api, server: Running, event: str | None
     ) -> None:
         server.clock.fixed = NOW
-        id, last = making.webhook(admin, active=False), making.newest_event(admin)
+        id, last = factories.webhook(admin, active=False), factories.newest_event(admin)
         response = admin.post(f"/webhooks/{id}/test", {"event": event} if event else None)
         assert response.status_code == 201
         made = data(response)
@@ -499,7 +499,7 @@ class TestTesting:
             "attempts": [],
         }
         assert told(admin, id) == [made]
-        assert making.newest_event(admin) == last
+        assert factories.newest_event(admin) == last
 
     @pytest.mark.parametrize("body", [{"event": "invoice.lost"}, {"event": None}, {"data": {}}, []])
     def test_other_bodies_are_400(self, admin: Api, body: Any) -> None:
@@ -510,8 +510,8 @@ class TestDeliveries:
     @pytest.fixture
     def missed(self, admin: Api, server: Running) -> tuple[int, int]:
         """A webhook and a delivery to it that has failed for good."""
-        id = making.webhook(admin)
-        invoice = making.invoice(admin, "paid")
+        id = factories.webhook(admin)
+        invoice = factories.invoice(admin, "paid")
         (delivery,) = told(admin, id)
         assert data(admin.get(f"/events/{delivery['event_id']}"))["data"]["id"] == invoice
         settle(server, delivery["id"], status="failed", tried=10)
@@ -519,8 +519,8 @@ class TestDeliveries:
 
     def test_it_tells_of_the_event(self, admin: Api, server: Running) -> None:
         server.clock.fixed = NOW
-        id = making.webhook(admin)
-        making.invoice(admin, "paid")
+        id = factories.webhook(admin)
+        factories.invoice(admin, "paid")
         (delivery,) = told(admin, id)
         event = data(admin.get(f"/events/{delivery['event_id']}"))
         assert delivery == {
@@ -540,7 +540,7 @@ class TestDeliveries:
         self, admin: Api, server: Running, missed: tuple[int, int]
     ) -> None:
         id, first = missed
-        second = making.delivery(admin, id)
+        second = factories.delivery(admin, id)
 
         async def log(db: Any) -> None:
             for nth in range(25):
@@ -567,7 +567,7 @@ class TestDeliveries:
 
     def test_they_come_in_pages_by_state_newest_first(self, admin: Api, missed: tuple[int, int]) -> None:
         id, failed = missed
-        tests = [making.delivery(admin, id) for _ in range(4)]
+        tests = [factories.delivery(admin, id) for _ in range(4)]
         every = [*reversed(tests), failed]
         assert [each["id"] for each in told(admin, id)] == every
         assert [each["id"] for each in told(admin, id, status="failed")] == [failed]
@@ -608,7 +608,7 @@ class TestDeliveries:
 
     def test_it_belongs_to_its_webhook(self, admin: Api, missed: tuple[int, int]) -> None:
         _, delivery = missed
-        id = making.webhook(admin)
+        id = factories.webhook(admin)
         assert admin.post(f"/webhooks/{id}/deliveries/{delivery}/resend").status_code == 404
         assert admin.post(f"/webhooks/{id}/deliveries/{MISSING}/resend").status_code == 404
 
@@ -627,7 +627,7 @@ class TestReadScopes:
 
     @pytest.fixture(autouse=True)
     def few_webhooks(self, admin: Api) -> Iterator[None]:
-        yield from making.webhooks_for_a_while(admin)
+        yield from factories.webhooks_for_a_while(admin)
 
     @pytest.fixture
     def accountant(self, admin: Api, server: Running) -> Iterator[Api]:
@@ -640,15 +640,15 @@ class TestReadScopes:
     @pytest.fixture
     def former(self, admin: Api) -> tuple[int, int]:
         """A webhook of invoices, and a pending delivery to it of the time when it had clients."""
-        id = making.webhook(admin, events=["client.created"])
-        making.client(admin)
+        id = factories.webhook(admin, events=["client.created"])
+        factories.client(admin)
         (delivery,) = told(admin, id)
         admin.put(f"/webhooks/{id}", {"events": ["invoice.paid"]})
         return id, int(delivery["id"])
 
     def test_what_a_key_can_read_it_can_have_sent(self, admin: Api, accountant: Api) -> None:
         made = add(accountant, events=["invoice.created", "invoice.paid"])
-        making.invoice(admin, "paid")
+        factories.invoice(admin, "paid")
         (delivery, _) = told(admin, made["id"])
         path = f"/webhooks/{made['id']}"
         for method, below, body in (
@@ -673,7 +673,7 @@ class TestReadScopes:
     def test_it_manages_what_it_cannot_read_as_long_as_nothing_is_sent(
         self, admin: Api, accountant: Api
     ) -> None:
-        path = f"/webhooks/{making.webhook(admin, events=['ticket.opened'])}"
+        path = f"/webhooks/{factories.webhook(admin, events=['ticket.opened'])}"
         assert accountant.put(path, {"active": False}).status_code == 200
         assert accountant.post(f"{path}/rotate-secret").status_code == 200
         example = data(accountant.post(f"{path}/test", {"event": "ticket.opened"}))
@@ -703,7 +703,7 @@ class TestReadScopes:
         id, delivery = former
         settle(server, delivery, status="failed", tried=10)
         assert accountant.put(f"/webhooks/{id}", {"url": unused()}).status_code == 200
-        making.invoice(admin, "paid")
+        factories.invoice(admin, "paid")
         (paid, _) = told(admin, id)
         settle(server, paid["id"], status="failed", tried=10)
         refused = accountant.post(f"/webhooks/{id}/recover", {"since": "2024-01-01T00:00:00Z"})
@@ -716,13 +716,13 @@ class TestReadScopes:
     def test_the_refusal_comes_after_404_and_before_412(self, admin: Api, accountant: Api) -> None:
         for change in ({"url": unused()}, {"active": True}):
             assert accountant.put(f"/webhooks/{MISSING}", change).status_code == 404
-            path = f"/webhooks/{making.webhook(admin, events=['ticket.opened'])}"
+            path = f"/webhooks/{factories.webhook(admin, events=['ticket.opened'])}"
             stale = {"json": change, "headers": {"If-Match": '"99"'}}
             assert accountant.request("PUT", path, **stale).status_code == 403
             assert admin.request("PUT", path, **stale).status_code == 412
 
     def test_a_lock_waits_for_a_delivery_that_is_being_added(self, admin: Api, server: Running) -> None:
-        id = making.webhook(admin)
+        id = factories.webhook(admin)
 
         async def lock() -> None:
             async with server.database.transaction() as db:
@@ -752,19 +752,19 @@ class TestRecovering:
             return f"{server.clock.fixed:%Y-%m-%dT%H:%M:%SZ}"
 
         at(0)
-        making.invoice(admin, "paid")
+        factories.invoice(admin, "paid")
         since = at(1)
-        before = making.invoice(admin, "paid")
-        making.ticket(admin)
+        before = factories.invoice(admin, "paid")
+        factories.ticket(admin)
         at(2)
-        id = making.webhook(admin)
-        paid = [making.invoice(admin, "paid") for _ in range(3)]
+        id = factories.webhook(admin)
+        paid = [factories.invoice(admin, "paid") for _ in range(3)]
         delivered, failed, _ = reversed(told(admin, id))
         settle(server, delivered["id"], status="delivered", tried=1)
         settle(server, failed["id"], status="failed", tried=10)
-        making.delivery(admin, id)
+        factories.delivery(admin, id)
         admin.put(f"/webhooks/{id}", {"active": False})
-        while_inactive = making.invoice(admin, "paid")
+        while_inactive = factories.invoice(admin, "paid")
         now = at(3)
         response = admin.post(f"/webhooks/{id}/recover", {"since": since})
         assert data(response) == {"webhook_id": id, "queued": 4}
@@ -779,8 +779,8 @@ class TestRecovering:
         server.clock.fixed = app.now() + timedelta(days=500)
         since = f"{server.clock.fixed:%Y-%m-%dT%H:%M:%SZ}"
         for _ in range(5):
-            making.invoice(admin, "paid")
-        id = making.webhook(admin)
+            factories.invoice(admin, "paid")
+        id = factories.webhook(admin)
 
         def attempt(_: int) -> int:
             api = Api(server.url, ADMIN)

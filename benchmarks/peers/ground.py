@@ -13,9 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from benchmarks.peers import options
 from handlers import invoices, tickets
 from handlers.caller import Caller
-from handlers.dialects import Answer
+from handlers.dialects import HandlerResult
 from persistence import activity, api_keys, tokens
-from persistence.counters import Count, Counters
+from persistence.counters import Counters, RateLimitResult
 from persistence.database import Connection, Database
 from persistence.engines import connect
 from server.app import now
@@ -52,13 +52,13 @@ class Ground:
             token = await tokens.find(db, secret, self.now())
             return Caller.client(token.id, token.client_id) if token else None
 
-    async def open_ticket(self, db: Connection, caller: Caller, body: dict[str, Any]) -> Answer:
+    async def open_ticket(self, db: Connection, caller: Caller, body: dict[str, Any]) -> HandlerResult:
         """Open a ticket, and keep who did."""
         made = await tickets.create_ticket(body, caller, db, self.now())
         await self._keep(db, caller, "create_ticket", f"/tickets/{made[0]['ticket_id']}")
         return made
 
-    async def make_invoice(self, db: Connection, caller: Caller, body: dict[str, Any]) -> Answer:
+    async def make_invoice(self, db: Connection, caller: Caller, body: dict[str, Any]) -> HandlerResult:
         """Make an invoice, and keep who did."""
         made = await invoices.create_invoice(body, caller, db, self.now())
         await self._keep(db, caller, "create_invoice", f"/invoices/{made[0]['data']['id']}")
@@ -75,7 +75,7 @@ class Ground:
             created_at=self.now(),
         )
 
-    async def count(self, caller: Caller) -> Count:
+    async def count(self, caller: Caller) -> RateLimitResult:
         """Count a call in Redis: one round trip."""
         return await self.counters.hit(f"{caller.kind}:{caller.id}", LIMIT)
 

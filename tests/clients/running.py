@@ -19,7 +19,7 @@ import httpx
 from persistence import demo
 from tests.clients.generators import SOURCES, Client
 from tests.clients.judge import judge
-from tests.soak import parts
+from tests.soak import processes
 
 ROOT = SOURCES.parent.parent
 FOLDER = ROOT / "build" / "clients"
@@ -71,21 +71,21 @@ def servers(folder: Path) -> Iterator[Target]:
     places = [folder / name for name in ("free", "limited", "receiver")]
     for place in places:
         place.mkdir(parents=True)
-    free = parts.settings(places[0], "", WEBHOOK_WORKER="inline")
-    tight = parts.settings(places[1], "", **limits)
+    free = processes.settings(places[0], "", WEBHOOK_WORKER="inline")
+    tight = processes.settings(places[1], "", **limits)
     for each in (free, tight):
         del each["CLOUDARC_DATABASE_URL"]
     with (
-        parts.receiver(places[2]) as (address, log),
-        parts.server(places[0], free) as (_, url),
-        parts.server(places[1], tight) as (_, limited),
+        processes.receiver(places[2]) as (address, log),
+        processes.server(places[0], free) as (_, url),
+        processes.server(places[1], tight) as (_, limited),
     ):
         delivery = folder / "delivery.json"
         delivery.write_bytes(_deliver(url, address, log))
         yield Target(url, limited, delivery)
 
 
-def _deliver(url: str, address: str, log: parts.Log) -> bytes:
+def _deliver(url: str, address: str, log: processes.Log) -> bytes:
     """The body that a webhook gets when an invoice is paid."""
     with httpx.Client(headers={"Authorization": f"Bearer {demo.ADMIN_KEY}"}, timeout=30) as api:
 
@@ -98,7 +98,7 @@ def _deliver(url: str, address: str, log: parts.Log) -> bytes:
         items = [{"description": "Hosting", "amount": "29.99"}]
         invoice = post("invoices", {"client_id": 56, "due_date": "2035-01-31", "items": items})
         post(f"invoices/{invoice}/pay")
-    parts.until(log.read, 30, "the delivery")
+    processes.until(log.read, 30, "the delivery")
     return log.received[0].body
 
 

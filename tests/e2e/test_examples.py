@@ -7,8 +7,8 @@ import pytest
 
 from tests.e2e.conftest import output, program
 from tests.e2e.recipes import ENVIRONMENT
-from tests.running import CLIENT
-from tests.test_documents import CURL_SERVICES, CURL_TICKET, DOCUMENTED, NUMBER, SERVICE, is_like
+from tests.live_server import CLIENT
+from tests.test_source_documents import CURL_SERVICES, CURL_TICKET, DOCUMENTED, NUMBER, SERVICE, is_like
 
 SCRIPT = str(Path(__file__).with_name("services.php"))
 

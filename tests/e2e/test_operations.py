@@ -15,12 +15,12 @@ import pytest
 
 from tests.conftest import new_database
 from tests.e2e.conftest import program
+from tests.live_server import ADMIN, CLIENT
 from tests.postgres import free_port
-from tests.running import ADMIN, CLIENT
 from tests.soak import invariants
 from tests.soak.faults import _told
-from tests.soak.history import Attempt, History, loading
-from tests.soak.parts import ROOT, Log, Process, receiver, settings, until, workers
+from tests.soak.ledger import Attempt, History, loading
+from tests.soak.processes import ROOT, Log, Process, receiver, settings, until, workers
 from tests.soak.webhooks import calling
 from tests.test_command_line import command
 from tests.valkey import running_valkey

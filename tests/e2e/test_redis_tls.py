@@ -12,8 +12,8 @@ import pytest
 import redis
 
 from tests.e2e.conftest import output, program
+from tests.live_server import ADMIN
 from tests.postgres import free_port
-from tests.running import ADMIN
 from tests.test_command_line import served
 from tests.valkey import asked
 

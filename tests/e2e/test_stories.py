@@ -14,8 +14,8 @@ import pytest
 from panel.page_registry import PageRegistry
 from tests.contract_client import DOCUMENT
 from tests.e2e.conftest import program
-from tests.running import ADMIN, CLIENT
-from tests.soak.parts import Log, receiver, until
+from tests.live_server import ADMIN, CLIENT
+from tests.soak.processes import Log, receiver, until
 from tests.test_command_line import served
 from tests.test_panel_pages import XSS, address
 

@@ -11,9 +11,9 @@ from standardwebhooks import Webhook as StandardWebhook
 from standardwebhooks import WebhookVerificationError
 
 from tests.e2e.recipes import Delivery, Verify
+from tests.live_server import ADMIN
 from tests.postgres import free_port
 from tests.receiver import receiving
-from tests.running import ADMIN
 from tests.test_command_line import served
 
 

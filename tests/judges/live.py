@@ -21,7 +21,7 @@ from tests.clients.running import ROOT, Failure, Target, run
 from tests.judges import linters, postman
 from tests.judges.linters import BIN, FOLDER
 from tests.judges.recorder import recording
-from tests.soak import parts
+from tests.soak import processes
 
 SECRETS = {"client": demo.CLIENT_TOKEN, "admin": demo.ADMIN_KEY}
 SPEC = FOLDER / "spec"
@@ -33,12 +33,12 @@ def server(name: str) -> Iterator[tuple[str, str, Path]]:
     folder = FOLDER / "data" / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    given = parts.settings(folder, "", WEBHOOK_WORKER="inline")
+    given = processes.settings(folder, "", WEBHOOK_WORKER="inline")
     del given["CLOUDARC_DATABASE_URL"]
     record = FOLDER / f"{name}.jsonl"
     with (
-        parts.receiver(folder) as (receiver, _),
-        parts.server(folder, given) as (_, url),
+        processes.receiver(folder) as (receiver, _),
+        processes.server(folder, given) as (_, url),
         recording(url, record) as address,
     ):
         yield address, receiver, record
@@ -74,7 +74,7 @@ def prism(url: str, document: Path = SPEC / "openapi.json", *options: str) -> It
         command = [str(BIN / "prism"), "proxy", *options, str(document), url, "--port", str(port)]
         process = subprocess.Popen(command, cwd=FOLDER, stdout=out, stderr=out, env=running.environment())
     try:
-        parts.until(lambda: "Prism is listening" in log.read_text(), 60, "prism")
+        processes.until(lambda: "Prism is listening" in log.read_text(), 60, "prism")
         yield f"http://127.0.0.1:{port}", log
     finally:
         process.terminate()

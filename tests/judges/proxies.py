@@ -24,7 +24,7 @@ from tests.judges import linters
 from tests.judges.linters import FOLDER
 from tests.judges.live import SECRETS, SPEC, prism, server
 from tests.judges.recorder import SPOIL
-from tests.soak import parts
+from tests.soak import processes
 
 # The headers of newman's requests that belong to the request itself.
 KEPT = ("accept", "content-type", "idempotency-key")
@@ -147,7 +147,7 @@ def _gateway(tool: str, document: Path, url: str) -> Iterator[str]:
         command = ["node", os.fspath(script), tool, str(document), f"http://{parts_of_url.netloc}"]
         process = subprocess.Popen(command, cwd=FOLDER, stdout=out, stderr=out, env=running.environment())
     try:
-        parts.until(lambda: "listening on" in log.read_text() or process.poll() is not None, 120, tool)
+        processes.until(lambda: "listening on" in log.read_text() or process.poll() is not None, 120, tool)
         if process.poll() is not None:
             raise Failure(f"{tool} does not start: {log.read_text()[:2000]}")
         port = log.read_text().split("listening on ")[1].split()[0]

@@ -81,7 +81,7 @@ def _done(command: Sequence[str], mutant: faults.Mutant | None) -> tuple[int, st
 
 def fuzzed(operation: str, mutant: faults.Mutant | None) -> Meeting:
     """How the fuzz of one operation ends."""
-    command = ["-m", "tests.mutants.meet", operation, *([str(mutant)] if mutant else [])]
+    command = ["-m", "tests.mutants.fuzz_mutant", operation, *([str(mutant)] if mutant else [])]
     status, output, seconds = _done(command, mutant)
     try:
         report = json.loads(output.splitlines()[-1])

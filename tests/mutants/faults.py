@@ -451,10 +451,10 @@ def _deaf_to(name: str) -> Callable[[Operation], None]:
 
 
 AUTH = "tests/test_auth.py"
-PAGES = "tests/test_pages.py"
+PAGES = "tests/test_front_page.py"
 STATES = "tests/test_lifecycle.py"
 TOLD = "tests/test_events.py::TestChanges"
-SENT = "tests/test_documents.py::TestArcBillingWebhooks"
+SENT = "tests/test_source_documents.py::TestArcBillingWebhooks"
 
 FAULTS = [
     # The fuzz alone must notice these.

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.conftest import new_database
-from tests.raw.wire import Wire
-from tests.running import Running, prepared, serving
+from tests.live_server import Running, prepared, serving
+from tests.raw.raw_client import Wire
 
 
 @pytest.fixture(scope="session")

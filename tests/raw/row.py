@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tests.raw.wire import DialectName
+from tests.raw.raw_client import DialectName
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from contextlib import suppress
 
 import pytest
 
-from tests.raw.wire import (
+from tests.live_server import ADMIN, CLIENT, Running
+from tests.raw.raw_client import (
     Wire,
     bearer,
     check_error,
@@ -21,7 +22,6 @@ from tests.raw.wire import (
     turn,
     written,
 )
-from tests.running import ADMIN, CLIENT, Running
 
 TICKET = b'{"subject":"A","message":"B","department_id":1}'
 OFFER = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk")

@@ -2,12 +2,12 @@
 
 import pytest
 
-from tests.raw import rows_bodies, rows_credentials, rows_http, rows_paths
+from tests.live_server import Running
+from tests.raw import cases_bodies, cases_credentials, cases_http, cases_paths
+from tests.raw.raw_client import ECHO, Wire, check_error, check_head, counts, faults_of, written
 from tests.raw.row import Row
-from tests.raw.wire import ECHO, Wire, check_error, check_head, counts, faults_of, written
-from tests.running import Running
 
-ROWS = [*rows_http.ROWS, *rows_paths.ROWS, *rows_credentials.ROWS, *rows_bodies.ROWS]
+ROWS = [*cases_http.ROWS, *cases_paths.ROWS, *cases_credentials.ROWS, *cases_bodies.ROWS]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)

@@ -5,8 +5,8 @@ from itertools import repeat
 
 import pytest
 
-from tests.raw.wire import Wire, bearer, check_error, chunked, chunks, counts, get, raw, send, written
-from tests.running import ADMIN, CLIENT, Running
+from tests.live_server import ADMIN, CLIENT, Running
+from tests.raw.raw_client import Wire, bearer, check_error, chunked, chunks, counts, get, raw, send, written
 
 MIB = 1024 * 1024
 TICKET = b'{"subject":"A","message":"B","department_id":1}'

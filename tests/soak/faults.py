@@ -20,8 +20,8 @@ import psutil
 
 from tests.postgres import restartable_postgres
 from tests.soak import invariants
-from tests.soak.history import Attempt, History, loading
-from tests.soak.parts import Log, Process, Received, receiver, server, settings, until, workers
+from tests.soak.ledger import Attempt, History, loading
+from tests.soak.processes import Log, Process, Received, receiver, server, settings, until, workers
 from tests.soak.webhooks import Figure, calling
 from tests.valkey import running_valkey
 

@@ -11,8 +11,8 @@ from sqlalchemy import select
 
 from persistence import clients, events, invoices, servers, services, tickets
 from persistence.engines import connect
-from tests.soak.history import Attempt, History, Write
-from tests.soak.parts import Received
+from tests.soak.ledger import Attempt, History, Write
+from tests.soak.processes import Received
 from tests.soak.webhooks import Figure
 from webhooks import signing
 

@@ -8,7 +8,7 @@ import aiohttp
 import psutil
 
 from persistence import demo
-from tests.soak.parts import ADMIN, Process, server, settings
+from tests.soak.processes import ADMIN, Process, server, settings
 from tests.soak.webhooks import TICKET, Figure
 
 SIZE = 60 * 1024 * 1024

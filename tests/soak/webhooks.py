@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import psutil
 
-from tests.soak.parts import ADMIN, Log, Process, Received, receiver, server, settings, until, workers
+from tests.soak.processes import ADMIN, Log, Process, Received, receiver, server, settings, until, workers
 from webhooks import signing
 from webhooks.delivery import AT_ONCE
 

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 from persistence import demo
-from tests.soak.parts import Process, settings, until
+from tests.soak.processes import Process, settings, until
 from tests.soak.webhooks import Figure
 
 BAR = 0.050

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import aiohttp
 
-from tests.soak.parts import ADMIN
+from tests.soak.processes import ADMIN
 
 Kind = Literal["ticket", "reply", "invoice", "payment", "client", "service", "end"]
 

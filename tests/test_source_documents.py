@@ -26,10 +26,10 @@ from handlers.dialects import Views
 from persistence import api_keys, credentials
 from persistence.settings import RuntimeSettings
 from server import app
-from tests import making
+from tests import factories
 from tests.conftest import new_database
 from tests.contract_client import Api
-from tests.running import ADMIN, BOX, CLIENT, OTHER, Running, prepared, serving
+from tests.live_server import ADMIN, BOX, CLIENT, OTHER, Running, prepared, serving
 from webhooks import signing
 from webhooks.delivery import Worker
 
@@ -415,7 +415,7 @@ class TestCloudBillReading:
 
     @proves(CLOUDBILL, "what", [(62, "all replies")])
     def test_a_ticket_has_every_reply(self, client: Api, admin: Api, what: str) -> None:
-        id = making.ticket(admin)
+        id = factories.ticket(admin)
         for nth in range(25):
             admin.post(f"/tickets/{id}/reply", {"message": f"Reply {nth}"})
         replies = client.get(f"/tickets/{id}").json()["replies"]
@@ -681,31 +681,31 @@ VERBS: list[Verb] = [
     (
         45,
         "PUT /clients/{id}",
-        making.client,
+        factories.client,
         {"company": "After Ltd", "country": "FR"},
         200,
         {"company": "After Ltd", "country": "FR"},
     ),
-    (62, "POST /services/{id}/suspend", making.service, {}, 200, {"status": "suspended"}),
+    (62, "POST /services/{id}/suspend", factories.service, {}, 200, {"status": "suspended"}),
     (
         64,
         "POST /services/{id}/unsuspend",
-        lambda admin: making.service(admin, "suspended"),
+        lambda admin: factories.service(admin, "suspended"),
         {},
         200,
         {"status": "active"},
     ),
-    (66, "POST /services/{id}/terminate", making.service, {}, 200, {"status": "terminated"}),
-    (81, "POST /invoices/{id}/pay", making.invoice, {}, 200, {"status": "paid"}),
+    (66, "POST /services/{id}/terminate", factories.service, {}, 200, {"status": "terminated"}),
+    (81, "POST /invoices/{id}/pay", factories.invoice, {}, 200, {"status": "paid"}),
     (
         96,
         "POST /tickets/{id}/reply",
-        making.ticket,
+        factories.ticket,
         {"message": "Like this."},
         201,
         {"status": "answered"},
     ),
-    (98, "POST /tickets/{id}/close", making.ticket, {}, 200, {"status": "closed"}),
+    (98, "POST /tickets/{id}/close", factories.ticket, {}, 200, {"status": "closed"}),
 ]
 DELETE = "DELETE /clients/{id}"
 
@@ -818,7 +818,7 @@ class TestArcBillingOperations:
 
     @proves(ARCBILLING, "what", [(47, DELETE)])
     def test_a_client_is_deleted(self, admin: Api, what: str) -> None:
-        id = making.client(admin)
+        id = factories.client(admin)
         response = called(admin, what.format(id=id))
         assert response.status_code == 200
         assert response.json() == enveloped({"id": id, "deleted": True})
@@ -896,7 +896,7 @@ class TestArcBillingFields:
 
     @proves(ARCBILLING, "name", [(45, name) for name in new_client()])
     def test_a_client_is_updated_by_any_of_its_fields_alone(self, admin: Api, name: str) -> None:
-        id = making.client(admin)
+        id = factories.client(admin)
         before = admin.get(f"/clients/{id}").json()["data"]
         change = {name: new_client()[name]}
         response = admin.put(f"/clients/{id}", change)
@@ -1071,14 +1071,14 @@ def receiver(server: Running) -> Iterator[Receiver]:
 
 
 TOLD: list[tuple[int, str, Callable[[Api], Any]]] = [
-    (111, "client.created", making.client),
-    (112, "service.created", making.service),
-    (113, "service.suspended", lambda admin: making.service(admin, "suspended")),
-    (114, "service.terminated", lambda admin: making.service(admin, "terminated")),
-    (115, "invoice.created", making.invoice),
-    (116, "invoice.paid", lambda admin: making.invoice(admin, "paid")),
-    (117, "ticket.opened", making.ticket),
-    (118, "ticket.replied", lambda admin: making.ticket(admin, "answered")),
+    (111, "client.created", factories.client),
+    (112, "service.created", factories.service),
+    (113, "service.suspended", lambda admin: factories.service(admin, "suspended")),
+    (114, "service.terminated", lambda admin: factories.service(admin, "terminated")),
+    (115, "invoice.created", factories.invoice),
+    (116, "invoice.paid", lambda admin: factories.invoice(admin, "paid")),
+    (117, "ticket.opened", factories.ticket),
+    (118, "ticket.replied", lambda admin: factories.ticket(admin, "answered")),
 ]
 PAYLOAD = {
     "event": "invoice.paid",

@@ -7,29 +7,29 @@ from typing import Any
 import pytest
 
 from openapi import contract
-from tests import making
+from tests import factories
 from tests.contract_client import DOCUMENT, OPERATIONS, Api
 
 # What makes one more row of a list, and the resource that the list lies below.
 MORE: dict[str, Callable[[Api], Any]] = {
-    "list_clients": making.client,
-    "list_tokens": making.token,
-    "list_api_keys": making.api_key,
-    "list_services": making.service,
-    "list_invoices": making.invoice,
-    "list_tickets": making.ticket,
-    "list_replies": making.reply,
-    "list_products": making.product,
-    "list_servers": making.server,
-    "list_departments": making.department,
-    "list_webhooks": making.webhook,
-    "list_deliveries": making.delivery,
-    "list_events": making.event,
-    "list_domains": making.domain,
-    "list_announcements": making.announcement,
-    "search_knowledgebase": making.article,
+    "list_clients": factories.client,
+    "list_tokens": factories.token,
+    "list_api_keys": factories.api_key,
+    "list_services": factories.service,
+    "list_invoices": factories.invoice,
+    "list_tickets": factories.ticket,
+    "list_replies": factories.reply,
+    "list_products": factories.product,
+    "list_servers": factories.server,
+    "list_departments": factories.department,
+    "list_webhooks": factories.webhook,
+    "list_deliveries": factories.delivery,
+    "list_events": factories.event,
+    "list_domains": factories.domain,
+    "list_announcements": factories.announcement,
+    "search_knowledgebase": factories.article,
     # Whatever is made is activity.
-    "list_activity": making.department,
+    "list_activity": factories.department,
 }
 BELOW = {"list_tokens": "42", "list_deliveries": "1", "list_replies": "16"}
 

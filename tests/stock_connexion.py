@@ -35,7 +35,7 @@ from server.request.context import context_of
 from server.request.edge import Edge
 from server.request.pipeline import Clock
 from server.request.routes import Routes
-from tests.running import BOX
+from tests.live_server import BOX
 
 
 class Unchanging(SQLite):

@@ -15,7 +15,7 @@ from persistence.settings import RuntimeSettings
 from server import app
 from server.request import credential_cache, security
 from tests.conftest import new_database
-from tests.running import ADMIN, Running, assembled, prepared, serving
+from tests.live_server import ADMIN, Running, assembled, prepared, serving
 from tests.valkey import Valkey, asked, running_valkey
 
 LIMITS = RuntimeSettings(1_000_000, 1_000_000, 1_000_000)
