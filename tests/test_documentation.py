@@ -44,6 +44,13 @@ def test_its_links_lead_somewhere(page: Path) -> None:
     assert broken(page) == []
 
 
+@each_page
+def test_the_files_that_it_names_exist(page: Path) -> None:
+    folders = "benchmarks|docs|handlers|openapi|panel|persistence|server|tests|webhooks"
+    named = set(re.findall(rf"`((?:{folders})/[\w./-]*)`", prose(page)))
+    assert sorted(each for each in named if not (ROOT / each).exists()) == []
+
+
 def test_a_link_that_leads_nowhere_is_noticed(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
