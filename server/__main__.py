@@ -91,70 +91,80 @@ def _operator(text: str) -> str:
     return _name(operator_name(text))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = OneLine(prog="cloudarc", description="A billing, provisioning and support API.")
-    commands = parser.add_subparsers(required=True, metavar="command")
+class Commands:
+    """The commands of the command line, and the function of each in ``server.commands``."""
 
-    def command(name: str, run: str, text: str) -> argparse.ArgumentParser:
-        result = commands.add_parser(name, help=text, description=text)
+    def __init__(self) -> None:
+        self.parser = OneLine(prog="cloudarc", description="A billing, provisioning and support API.")
+        self.commands = self.parser.add_subparsers(required=True, metavar="command")
+
+    def add(self, name: str, run: str, text: str) -> argparse.ArgumentParser:
+        """Add a command that calls ``run``, ``module:function``."""
+        result = self.commands.add_parser(name, help=text, description=text)
         result.set_defaults(run=run)
         return result
 
-    each = command("serve", "serve:serve", "serve the API")
+
+def _parser() -> argparse.ArgumentParser:
+    commands = Commands()
+    _add_processes(commands)
+    _add_maintenance(commands)
+    _add_credentials(commands)
+    _add_operators(commands)
+    return commands.parser
+
+
+def _add_processes(commands: Commands) -> None:
+    each = commands.add("serve", "serve:serve", "serve the API")
     each.add_argument("--host", help="the address to listen on (CLOUDARC_HOST)")
     each.add_argument("--port", help="the port to listen on, 0 for any that is free (CLOUDARC_PORT)")
     each.add_argument("--workers", help="how many processes serve (CLOUDARC_WORKERS)")
-    command("worker", "serve:work", "deliver webhooks until stopped")
-    each = command("purge", "maintenance:purge", "delete old events, deliveries and idempotency keys")
+    commands.add("worker", "serve:work", "deliver webhooks until stopped")
+
+
+def _add_maintenance(commands: Commands) -> None:
+    each = commands.add("purge", "maintenance:purge", "delete old events, deliveries and idempotency keys")
     each.add_argument("--days", type=_days, default=30, help="how old they are (default: 30)")
-    each = command(
-        "backup",
-        "maintenance:backup",
-        "copy the whole database to a file, while it is served",
-    )
+    text = "copy the whole database to a file, while it is served"
+    each = commands.add("backup", "maintenance:backup", text)
     each.add_argument("file", help="where to; it must not exist")
-    each = command("restore", "maintenance:restore", "fill an empty database from a backup")
+    each = commands.add("restore", "maintenance:restore", "fill an empty database from a backup")
     each.add_argument("file", help="the backup")
-    command(
-        "reseal",
-        "maintenance:reseal",
-        "seal secrets anew after CLOUDARC_SECRET_KEY has changed",
-    )
-    command("doctor", "doctor:doctor", "look at all that a server needs, and say what to do")
-    command("migrate", "maintenance:migrate", "bring the database to the newest state")
-    each = command("seed", "maintenance:seed", "fill an empty database")
+    text = "seal secrets anew after CLOUDARC_SECRET_KEY has changed"
+    commands.add("reseal", "maintenance:reseal", text)
+    commands.add("doctor", "doctor:doctor", "look at all that a server needs, and say what to do")
+    commands.add("migrate", "maintenance:migrate", "bring the database to the newest state")
+    each = commands.add("seed", "maintenance:seed", "fill an empty database")
     each.add_argument("--demo", action="store_true", required=True, help="with the demo data")
-    each = command("token", "", "API tokens of clients")
-    each = _create(each, "credentials:create_token")
-    each.add_argument("--client", type=_id, required=True, help="the id of the client")
-    each = command("key", "", "API keys of the operator")
-    each = _create(each, "credentials:create_key")
-    each.add_argument("--name", type=_name, required=True, help="what the key is for")
-    each.add_argument("--scope", action="append", required=True, help="a scope such as invoices:read, or *")
-    each = command("operator", "", "operators of the panel")
-    verbs = each.add_subparsers(required=True, metavar="verb")
-    for name, run, text in (
-        (
-            "create",
-            "credentials:create_operator",
-            "make one; the password is asked for, or read from stdin",
-        ),
-        (
-            "password",
-            "credentials:change_password",
-            "give one another password, and end all its sessions",
-        ),
-        ("unlock", "credentials:unlock_operator", "end the delays after failed sign-ins"),
-    ):
-        each = verbs.add_parser(name, help=text, description=text)
-        each.add_argument("--name", type=_operator, required=True, help="what the operator is called")
-        each.set_defaults(run=run)
-    verbs.add_parser("list", help="list them").set_defaults(run="credentials:list_operators")
-    each = command("spec", "maintenance:spec", "print the contract")
+    each = commands.add("spec", "maintenance:spec", "print the contract")
     each.add_argument("--audience", choices=contract.AUDIENCES, help="one kind of credential")
     each.add_argument("--format", choices=("yaml", "json"), default="yaml", help="the form (default: yaml)")
     each.add_argument("--version", choices=contract.VERSIONS, default="3.0", help="of OpenAPI (default: 3.0)")
-    return parser
+
+
+def _add_credentials(commands: Commands) -> None:
+    each = _create(commands.add("token", "", "API tokens of clients"), "credentials:create_token")
+    each.add_argument("--client", type=_id, required=True, help="the id of the client")
+    each = _create(commands.add("key", "", "API keys of the operator"), "credentials:create_key")
+    each.add_argument("--name", type=_name, required=True, help="what the key is for")
+    each.add_argument("--scope", action="append", required=True, help="a scope such as invoices:read, or *")
+
+
+OPERATOR_VERBS = {
+    "create": ("create_operator", "make one; the password is asked for, or read from stdin"),
+    "password": ("change_password", "give one another password, and end all its sessions"),
+    "unlock": ("unlock_operator", "end the delays after failed sign-ins"),
+}
+
+
+def _add_operators(commands: Commands) -> None:
+    operator = commands.add("operator", "", "operators of the panel")
+    verbs = operator.add_subparsers(required=True, metavar="verb")
+    for name, (run, text) in OPERATOR_VERBS.items():
+        each = verbs.add_parser(name, help=text, description=text)
+        each.add_argument("--name", type=_operator, required=True, help="what the operator is called")
+        each.set_defaults(run=f"credentials:{run}")
+    verbs.add_parser("list", help="list them").set_defaults(run="credentials:list_operators")
 
 
 def _create(parser: argparse.ArgumentParser, run: str) -> argparse.ArgumentParser:

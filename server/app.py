@@ -4,6 +4,7 @@ import asyncio
 import importlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from threading import Thread
 from typing import Any, NamedTuple
@@ -75,6 +76,58 @@ class Contract(OpenAPISpecification):
             raise InvalidSpecification(f"{place}: {error.message}") from None
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What runs beside the API, from the start of the server to its end."""
+
+    database: Database
+    counters: Counters
+    settings: LiveSettings
+    worker: Worker | None
+    health: Health | None
+    metrics: Metrics | None
+    metrics_ports: Sequence[int]
+    load: Callable[[], None] | None
+
+    def stop(self) -> None:
+        """Refuse new work. A signal calls this before the requests in flight have ended."""
+        for each in (self.health, self.worker):
+            if each:
+                each.stop()
+
+    @asynccontextmanager
+    async def lifespan(self, _: Any) -> AsyncIterator[None]:
+        """Run all parts. They end in the reverse order of their start."""
+        async with AsyncExitStack() as stack:
+            stack.enter_context(stop_on_signal(self.stop))
+            await stack.enter_async_context(self._stores())
+            if self.metrics:
+                await stack.enter_async_context(self.metrics.served(self.metrics_ports))
+            if self.worker:
+                await stack.enter_async_context(self.worker.working())
+            if self.load:
+                Thread(target=self.load, name="loading", daemon=True).start()
+            yield
+
+    @asynccontextmanager
+    async def _stores(self) -> AsyncIterator[None]:
+        """Open the database and Redis, and keep the settings and the totals of lists up to date."""
+        await self.database.open()
+        tasks = (self.settings.keep_fresh(), compact_periodically(self.database))
+        background = [asyncio.create_task(each) for each in tasks]
+        try:
+            await self.settings.refresh()
+            await self.counters.open()
+            yield
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.wait(background)
+            await self.counters.close()
+            await self.database.close()
+            logs.flush()
+
+
 class Assembly(NamedTuple):
     """The API as an ASGI app, and the pipeline that also runs its operations in this process."""
 
@@ -108,47 +161,11 @@ def assemble(
     served on the first free one of ``metrics_ports``. A thread calls ``load`` once requests are served.
     """
     counters = counters or Counters(None)
-    watched = LiveSettings(database, defaults)
-
-    def stop() -> None:
-        for each in (health, worker):
-            if each:
-                each.stop()
-
-    @asynccontextmanager
-    async def running() -> AsyncIterator[None]:
-        await database.open()
-        background = [
-            asyncio.create_task(each) for each in (watched.keep_fresh(), compact_periodically(database))
-        ]
-        try:
-            await watched.refresh()
-            await counters.open()
-            yield
-        finally:
-            for task in background:
-                task.cancel()
-            await asyncio.wait(background)
-            await counters.close()
-            await database.close()
-            logs.flush()
-
-    @asynccontextmanager
-    async def lifespan(_: Any) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            stack.enter_context(stop_on_signal(stop))
-            await stack.enter_async_context(running())
-            if metrics:
-                await stack.enter_async_context(metrics.served(metrics_ports))
-            if worker:
-                await stack.enter_async_context(worker.working())
-            if load:
-                Thread(target=load, name="loading", daemon=True).start()
-            yield
-
+    live = LiveSettings(database, defaults)
+    parts = Parts(database, counters, live, worker, health, metrics, metrics_ports, load)
     stack, pipeline = _build_stack(
         document,
-        lifespan,
+        parts.lifespan,
         partial(
             Pipeline,
             database=database,
@@ -164,7 +181,7 @@ def assemble(
         clock=clock,
         demo=demo,
         counters=counters,
-        limit=lambda name: int(getattr(watched.values, name)),
+        limit=lambda name: int(getattr(live.values, name)),
         keys=keys,
         observers=observers,
     )
