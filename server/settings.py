@@ -80,7 +80,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         field = name.removeprefix(PREFIX).lower()
         if field not in known or not name.isupper():
             raise SettingError(
-                f"{name} is not a setting; README.md lists them. Remove it or correct its name."
+                f"{name} is not a setting; docs/reference.md lists them. Remove it or correct its name."
             )
         if text:
             values[field] = _value(name, field, text)

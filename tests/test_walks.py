@@ -12,7 +12,7 @@ import pytest
 from openapi import contract
 from tests import factories
 from tests.contract_client import DOCUMENT, OPERATIONS, Api
-from tests.test_front_page import BELOW, MORE
+from tests.test_paging import BELOW, MORE
 
 Leave = Callable[[Api, int], Any]
 

@@ -451,7 +451,7 @@ def _deaf_to(name: str) -> Callable[[Operation], None]:
 
 
 AUTH = "tests/test_auth.py"
-PAGES = "tests/test_front_page.py"
+PAGES = "tests/test_paging.py"
 STATES = "tests/test_lifecycle.py"
 TOLD = "tests/test_events.py::TestChanges"
 SENT = "tests/test_source_documents.py::TestArcBillingWebhooks"
