@@ -15,33 +15,33 @@ if TYPE_CHECKING:
     pass
 
 MAX_BODY = 1024 * 1024
-# A client that is still sending would see a reset instead of the answer, so the rest of a body that
-# is too large is read and dropped, up to here.
+# If the server closed the connection early, a client that still sends would see a reset and no response. So
+# the server reads the rest of a body that is too large, up to this size, and drops it.
 MAX_DROPPED = 64 * MAX_BODY
 
 READ_SECONDS = 5.0
 READ_RATE = 32 * 1024
-"""A request may take 5 seconds, and one more for every 32 KiB that have come."""
+"""A request must arrive within 5 seconds, plus one second for each 32 KiB received."""
 
 
 BROKEN = "cloudarc.broken"
-"""Stands in the scope's state where the rest of a body turned out not to be HTTP."""
+"""Key in the state of an ASGI scope: the rest of the body is not valid HTTP."""
 
 COMPLETE = "cloudarc.complete"
-"""Stands in the scope's state once the whole request has arrived, so that nobody waits for its body."""
+"""Key in the state of an ASGI scope: the whole request has arrived, so its body needs no deadline."""
 
 
 def deadline(started: float, received: int) -> float:
-    """When, on the monotonic clock, a request must have arrived of which ``received`` bytes have."""
+    """Return the time of the monotonic clock by which a request must arrive, given the bytes ``received``."""
     return started + READ_SECONDS + received / READ_RATE
 
 
 class Disconnected(Exception):
-    """The caller has gone; there is nobody to answer."""
+    """The caller closed the connection before the response."""
 
 
 async def read_body(scope: Scope, receive: Receive) -> bytes:
-    """The whole body. Raises Problem 413 over 1 MiB, 408 when it does not come, Disconnected."""
+    """Read the whole body. Raises Problem 413 over 1 MiB, Problem 408 after the deadline, Disconnected."""
     declared = header_values(scope, b"content-length")
     length = int(declared[0]) if declared and declared[0].isdigit() else 0
     if not length and not header_values(scope, b"transfer-encoding"):
@@ -50,7 +50,7 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
         raise _too_large(close=True)
     state = scope.get("state", {})
     if COMPLETE in state and 0 < length <= MAX_BODY:
-        # It comes as one message, and nobody waits for it.
+        # The body is one message that is already here.
         whole: Any = await receive()
         if whole["type"] == "http.disconnect":
             raise Disconnected
@@ -59,7 +59,7 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
     while True:
         left = max(0.0, deadline(started, received) - time.monotonic())
         try:
-            # A deadline costs as much as all the rest of this.
+            # A timeout costs as much as the rest of this function.
             async with nullcontext() if COMPLETE in state else asyncio.timeout(left):
                 message: Any = await receive()
         except TimeoutError:
@@ -94,21 +94,21 @@ MAX_CONTENT_TYPE = 200
 
 PACKING = {b"content-encoding", b"transfer-encoding"}
 CODINGS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress"})
-"""The content codings in use, of the registry of RFC 9110."""
+"""The content codings of RFC 9110 that clients use."""
 
 _CHARSET = re.compile(r"""charset\s*=\s*"?utf-?8"?""", re.IGNORECASE)
 
 
 def require_json(scope: Scope) -> None:
-    """Raise Problem 415 unless the body says that it is JSON in UTF-8, without a content coding."""
+    """Require a body in JSON and UTF-8 without a content coding. Raises Problem 415."""
     types = header_values(scope, b"content-type")
     if types == ["application/json"] and not scope[HEADERS].keys() & PACKING:
         return
     codings = [value.lower() for value in header_values(scope, b"content-encoding")]
     if any(coding != "identity" for coding in codings):
-        # Only these are repeated, since messages never echo input.
+        # Messages never echo input, so only known codings are named.
         name = next((f" {coding}" for coding in codings if coding in CODINGS), "")
-        # RFC 9110, section 15.5.16: a client that learns what is accepted can send the body again by itself.
+        # With this header a client can send the body again by itself (RFC 9110, section 15.5.16).
         raise Problem(
             415,
             f"The content coding{name} is not supported; send the body without Content-Encoding.",

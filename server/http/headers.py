@@ -8,14 +8,14 @@ from starlette.types import Scope
 
 from server.errors import detail, invalid_request
 
-# An id tells requests apart and opens nothing, so it need not ask the kernel each time.
+# A request id is no secret, so it needs no randomness of the kernel.
 _random = random.Random()  # noqa: S311  opens nothing
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """The caller's own ``X-Request-Id`` where it is well-formed, else a new one."""
+    """Return the ``X-Request-Id`` of the caller if it is well-formed, else a new one."""
     given = [value for name, value in headers if name == b"x-request-id"]
     well_formed = len(given) == 1 and REQUEST_ID.fullmatch(given[0])
     return given[0].decode() if well_formed else f"{_random.getrandbits(64):016x}"
@@ -25,8 +25,8 @@ HEADERS = "cloudarc.headers"
 
 
 def header_values(scope: Scope, name: bytes) -> list[str]:
-    """All values of a header."""
-    # A dozen are asked for with each request, and few of them are there.
+    """Return all values of a header."""
+    # The server looks up a dozen headers for each request, and most are absent.
     by_name: dict[bytes, bytes] | None = scope.get(HEADERS)
     if by_name is None:
         by_name = scope[HEADERS] = dict(scope["headers"])
@@ -46,9 +46,9 @@ _QUALITY = re.compile(r"q\s*=\s*(0(\.[0-9]{0,3})?|1(\.0{0,3})?)", re.IGNORECASE)
 
 
 def accepts(scope: Scope, media_type: str) -> bool:
-    """Whether the ``Accept`` header admits a media type; the most specific range decides.
+    """Return whether the ``Accept`` header admits a media type. The most specific range decides.
 
-    Raises Problem 400 where the header is too long.
+    Raises Problem 400 if the header is too long.
     """
     values = header_values(scope, b"accept")
     if sum(map(len, values)) > MAX_ACCEPT:

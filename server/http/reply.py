@@ -10,7 +10,7 @@ from starlette.types import Send
 
 @dataclass(slots=True)
 class Reply:
-    """An answer that may be sent; not frozen, which costs as much as all the rest of sending it."""
+    """A response. The class is not frozen, since that costs as much as the rest of sending."""
 
     status: int
     body: bytes
@@ -18,11 +18,11 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     close: bool = False
     content: Any = None
-    """What ``body`` is the JSON of, where a handler has just answered it."""
+    """The value that ``body`` is the JSON of, if a handler has just returned it."""
 
 
 async def send_reply(send: Send, reply: Reply) -> None:
-    """Send an answer. The server below leaves the body of a HEAD out and its length in."""
+    """Send a response. uvicorn omits the body of a response to HEAD, and keeps its length."""
     body, headers = reply.body, [(_name(key), text.encode("latin-1")) for key, text in reply.headers.items()]
     if reply.status == 304:
         body = b""
@@ -36,5 +36,5 @@ async def send_reply(send: Send, reply: Reply) -> None:
 
 @lru_cache(200)
 def _name(text: str) -> bytes:
-    """What is in lower case in a head: names of headers, and types of content."""
+    """Encode a header name or a media type in lower case."""
     return text.lower().encode("latin-1")

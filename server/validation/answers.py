@@ -10,11 +10,11 @@ from openapi import contract, json_schema
 from server.validation.validator import Validator
 
 SLICE = 256 * 1024
-"""How many bytes of an answer are judged and serialized while everybody else waits."""
+"""The bytes of a response that are validated and serialized without a pause for other requests."""
 
 
 class AnswerSchema(Validator):
-    """The schema of an answer: judges an answer and serializes it, a large list in slices.
+    """The schema of a response. It validates a response and serializes it, a large list in slices.
 
     The slices follow from the contract: as many rows as have at most ``SLICE`` bytes where each is as long as
     the contract allows. So no answer that the contract admits holds the event loop.
@@ -31,7 +31,7 @@ class AnswerSchema(Validator):
             self._rows_judge = Validator(document, rows, answer=True)._judge
 
     async def serialize(self, content: Any) -> bytes | None:
-        """The JSON of an answer, or None where the contract does not allow it."""
+        """Return the JSON of a response, or None if the contract does not allow it."""
         rows = content
         for name in self.path if self.rows else ():
             rows = rows.get(name) if isinstance(rows, dict) else None
@@ -54,6 +54,6 @@ class AnswerSchema(Validator):
 
 
 def _replaced(content: Any, path: Sequence[str], value: Any) -> Any:
-    """A copy of nested objects in which the member at a path has another value."""
+    """Return a copy of nested objects in which the member at a path has another value."""
     name, *rest = path
     return {**content, name: _replaced(content[name], rest, value) if rest else value}

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 
 class InvalidJson(ValueError):
-    """The text is not strict JSON; the message is for the caller."""
+    """The text is not strict JSON. The message is for the caller."""
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def with_line_feeds(text: str) -> str:
-    """The text with LF at the end of each line, as HTML and XML read it."""
+    """Return the text with LF at the end of each line, as HTML and XML do."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -32,11 +32,11 @@ def _constant(_: str) -> NoReturn:
 
 
 HUGE, TINY = 10**40, Decimal("1e-40")
-"""Beyond every bound of the contract, and cheap to hold, unlike an integer of a million digits."""
+"""Numbers beyond every bound of the contract. They replace numbers of a million digits, which cost memory."""
 
 
 def parse_integer(text: str) -> int:
-    """The integer that digits stand for, or one as far out of bounds."""
+    """Return the integer of a text, or one that is out of bounds as well if the text is long."""
     if len(text) <= 40:
         return int(text)
     return -HUGE if text.startswith("-") else HUGE
@@ -51,7 +51,7 @@ def _number(text: str) -> int | Decimal:
         raise InvalidJson("The body has a number with an exponent of more than 18 digits.") from None
     if value and abs(value.adjusted()) > 40:
         return int(Decimal(HUGE).copy_sign(value)) if value.adjusted() > 0 else TINY.copy_sign(value)
-    # JSON Schema calls 1.0 and 1e2 integers, and handlers calculate with them.
+    # JSON Schema counts 1.0 and 1e2 as integers, and handlers calculate with integers.
     return int(value) if value == value.to_integral_value() else value
 
 
@@ -61,22 +61,22 @@ _decoder = json.JSONDecoder(
 
 
 MAX_VALUES = 10_000
-"""How many values a body may have. No body of the contract has a tenth of them."""
+"""The number of values that a body may have. No body of the contract has a tenth of them."""
 
-# A text that does not end is taken to the end of the body, so that no part is looked at twice.
+# A string without an end matches up to the end of the body, so the expression scans no byte twice.
 VALUE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[,\[{]', re.DOTALL)
 
 
 def has_too_many_values(body: bytes) -> bool:
-    """Whether a JSON text has more values than may be judged, found out without building them."""
+    """Return whether a JSON text has more than ``MAX_VALUES`` values, without parsing it."""
     if body.count(b",") + body.count(b"[") + body.count(b"{") + body.count(b'"') <= MAX_VALUES:
         return False
-    # A text and a comma or bracket are a value at most.
+    # A string together with a comma or a bracket makes one value at most.
     return any(nth >= 2 * MAX_VALUES for nth, _ in enumerate(VALUE.finditer(body)))
 
 
 def parse_json(body: bytes) -> Any:
-    """The value of a JSON text in UTF-8; numbers are integers or Decimals, lines of members end with LF.
+    """Parse a JSON text in UTF-8. Numbers become integers or Decimals, and lines of members end with LF.
 
     Raises InvalidJson for what other parsers let pass: duplicate members, NaN, lone surrogates, a byte order
     mark, for nesting deeper than Python's stack, and for more than ``MAX_VALUES`` values.
@@ -99,7 +99,7 @@ def parse_json(body: bytes) -> Any:
         ) from None
     except RecursionError:
         raise InvalidJson("The body is nested too deeply.") from None
-    # Only an escape can bring in a character that UTF-8 itself excludes.
+    # UTF-8 has no lone surrogate, so only an escape can produce one.
     if "\\u" in text:
         _refuse_surrogates(value)
     return value
@@ -120,7 +120,7 @@ def _refuse_surrogates(value: Any) -> None:
 
 
 def _is_encodable(text: str) -> bool:
-    """Whether a text is free of lone surrogates."""
+    """Return whether a text has no lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:

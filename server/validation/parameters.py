@@ -18,13 +18,13 @@ INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
 # --- Parameters --------------------------------------------------------------------------------------
 
 
-# What a parameter may be, by where it stands.
+# The types that a parameter may have, by its place.
 KINDS = {"path": ("integer", "string"), "query": ("integer", "string"), "header": ("string",)}
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of an operation, compiled."""
+    """A compiled parameter of an operation."""
 
     name: str
     place: str
@@ -63,11 +63,11 @@ class Parameter:
 
     @property
     def argument(self) -> str:
-        """What the handler calls it: ``if_match`` for ``If-Match``."""
+        """The name of the handler's argument, such as ``if_match`` for ``If-Match``."""
         return self.name.lower().replace("-", "_") if self.place == "header" else self.name
 
     def parse(self, text: str) -> tuple[Any, list[ErrorDetail]]:
-        """The value that ``text`` stands for, and what is wrong with it."""
+        """Return the value of a text and its faults."""
         value = parse_integer(text) if self.integer and INTEGER.fullmatch(text) else text
         if self.validator.is_valid(value):
             return value, []
@@ -77,10 +77,10 @@ class Parameter:
 def parse_query(
     query: bytes, parameters: Mapping[str, Parameter], dialect: str
 ) -> tuple[dict[str, Any], list[ErrorDetail]]:
-    """The parameters that a query string gives, and what is wrong with it.
+    """Return the parameters of a query string and its faults.
 
-    A parameter that is unknown, stands twice, or belongs to the other dialect is a fault.
-    ``api_token`` is a credential and was judged as one.
+    An unknown parameter, a duplicate one and one of the other dialect are faults. ``api_token`` is a
+    credential, so this function ignores it.
     """
     values: dict[str, Any] = {}
     faults: list[ErrorDetail] = []
@@ -109,7 +109,7 @@ def parse_query(
 def parse_headers(
     headers: Iterable[tuple[bytes, bytes]], parameters: Mapping[bytes, Parameter]
 ) -> tuple[dict[str, Any], list[ErrorDetail]]:
-    """The parameters that the headers give, found by their names in lower case, and what is wrong there."""
+    """Return the parameters in the headers and their faults. The keys are header names in lower case."""
     values: dict[str, Any] = {}
     faults: list[ErrorDetail] = []
     given: dict[bytes, list[str]] = {}

@@ -16,17 +16,17 @@ from server.errors import detail
 from server.validation.json_reader import InvalidJson, has_too_many_values
 from server.validation.violations import SAFE_NAME, JsonSchema, Violation, expectation, shortened
 
-# A body of a megabyte may hold a fault in every byte, and explaining one takes longer than reading it.
-# So only this many entries of each list, and unknown members of each object, are explained at all.
+# A body of a megabyte may have a fault in every byte, and explaining a fault costs more than parsing it. So
+# the server explains only this many entries of each list and unknown members of each object.
 MAX_EXPLAINED = 101
 MAX_DEPTH = 6
 
 FIXED_LENGTH = re.compile(r"\^((\[[^]\\]*\]|[-:TZ])({[0-9]+})?)+\$")
-"""A pattern of texts that all have one length: days and instants."""
+"""A pattern whose texts all have the same length, such as dates."""
 
 
 def _can_be_kept(read: Callable[[str], object]) -> Callable[[str], bool]:
-    """Whether ``read`` makes something of a text."""
+    """Return a function that tells whether ``read`` accepts a text."""
 
     def is_readable(text: str) -> bool:
         try:
@@ -48,12 +48,12 @@ def _marks(text: bytes) -> tuple[int, int, int]:
 
 
 INPUT_FORMATS = {"date": _can_be_kept(calendar_day), "date-time": _can_be_kept(instant)}
-"""What input is held to: the texts of a format that handlers can read. RFC 3339 also has a year 0000."""
+"""The formats of input: the texts that handlers can parse. RFC 3339 also allows the year 0000."""
 
 
 @dataclass(frozen=True)
 class DocumentKey:
-    """A document as a key: itself, not what is in it."""
+    """A document as a cache key, compared by identity."""
 
     document: contract.Document
 
@@ -66,14 +66,14 @@ class DocumentKey:
 
 @lru_cache(8)
 def _shared_components(same: DocumentKey, answer: bool) -> tuple[JsonSchema, frozenset[str]]:
-    """The components that all schemas of a document share, and every member that it knows anywhere."""
+    """Return the schemas that all others may reference, and the names of all members in the document."""
     schemas = same.document["components"]["schemas"]
     names = frozenset(name for each in schemas.values() for name in each.get("properties", ()))
     return json_schema.json_schema(schemas, answer=answer), names
 
 
 def _referenced(node: Any, schemas: JsonSchema) -> JsonSchema:
-    """Those of ``schemas`` that a schema refers to, by way of others too; to compile each takes time."""
+    """Return the schemas that a schema references, directly or not. Compiling the others would take time."""
     found: JsonSchema = {}
     left = [node]
     while left:
@@ -104,7 +104,7 @@ def optimized_schema(node: Any, schemas: JsonSchema, above: frozenset[str] = fro
             raise contract.ContractError(f"schema {name}: one that refers to itself is not supported")
         return optimized_schema(schemas[name], schemas, above | {name})
     quick: JsonSchema = {
-        # What members are called is no keyword.
+        # The keys of ``properties`` are names of members, not keywords.
         key: {name: optimized_schema(each, schemas, above) for name, each in value.items()}
         if key == "properties"
         else optimized_schema(value, schemas, above)
@@ -122,7 +122,7 @@ def optimized_schema(node: Any, schemas: JsonSchema, above: frozenset[str] = fro
 
 
 class Validator:
-    """One schema of the contract, compiled for input, or for an ``answer``."""
+    """A compiled schema of the contract, for input or for an ``answer``."""
 
     def __init__(self, document: contract.Document, schema: Any, *, answer: bool = False) -> None:
         schemas, self.names = _shared_components(DocumentKey(document), answer)
@@ -138,11 +138,11 @@ class Validator:
 
     @cached_property
     def _explainer(self) -> jsonschema_rs.Draft4Validator:
-        """Judges the same by the contract's own words, once there is something to say."""
+        """The schema as the contract has it, compiled when there is a violation to explain."""
         return self._compile(self.root)
 
     def is_valid(self, value: Any) -> bool:
-        """Whether a value is right. Raises InvalidJson where it is nested too deeply to tell."""
+        """Return whether a value is valid. Raises InvalidJson if it is nested too deeply."""
         try:
             return self._judge.is_valid(value)
         except ValueError:
@@ -168,7 +168,7 @@ class Validator:
         return value if _marks(orjson.dumps(value)) == _marks(body) else None
 
     def violations(self, value: Any, place: str, base: str = "") -> Iterator[Violation]:
-        """What is wrong with ``value``, one fault for each place in it."""
+        """Yield the violations of a value, one for each place in it."""
         seen: set[str] = set()
         value = self._cut(value, MAX_DEPTH)
         for error in self._explainer.iter_errors(value):
@@ -178,9 +178,9 @@ class Validator:
                     yield found
 
     def _cut(self, value: Any, depth: int) -> Any:
-        """A copy with no more in it than is explained; it has the same kinds of faults."""
+        """Return a copy with only what the server explains. It has the same kinds of violations."""
         if isinstance(value, list | dict) and not depth:
-            # Deeper than any shape of the contract, so it is a fault where it begins.
+            # No schema of the contract is this deep, so the violation is at the beginning.
             return type(value)()
         if isinstance(value, list):
             return [self._cut(each, depth - 1) for each in value[:MAX_EXPLAINED]]

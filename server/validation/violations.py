@@ -13,14 +13,14 @@ SAFE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 @dataclass(frozen=True)
 class Violation:
-    """A fault, and whether it is that a required field is missing."""
+    """An error detail, and whether it reports a missing required field."""
 
     detail: ErrorDetail
     missing: bool = False
 
 
 def shortened(message: str) -> str:
-    """A message within the contract's 500 characters."""
+    """Return a message with at most the 500 characters that the contract allows."""
     return message if len(message) <= 500 else message[:499] + "…"
 
 
@@ -46,7 +46,7 @@ TEXTS = {
 
 
 def expectation(keyword: str, schema: JsonSchema) -> str:
-    """The end of the sentence "The amount field …"."""
+    """Return the end of a sentence that begins with "The amount field"."""
     limit = schema.get(keyword)
     if keyword == "not" and schema.get("x-text") in TEXTS:
         return TEXTS[schema["x-text"]]
