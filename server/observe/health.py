@@ -1,4 +1,4 @@
-"""``/healthz`` and ``/readyz``, for whoever starts and watches the server. The contract knows neither.
+"""``/healthz`` and ``/readyz``, for load balancers and supervisors. They are not in the contract.
 
 They stand in front of the edge: they look at no credential, are not counted, and are not logged.
 """
@@ -22,10 +22,10 @@ from server.http.reply import Reply, send_reply
 logger = logging.getLogger("cloudarc")
 
 DEADLINE = 0.8
-"""Seconds until a component that has not answered counts as unavailable."""
+"""The seconds after which a component without an answer counts as unavailable."""
 
 KEPT = 1.0
-"""Seconds for which an answer is kept, so that many who ask cost as little as one."""
+"""The seconds for which a result is cached, so that many probes cost as much as one."""
 
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -33,7 +33,7 @@ Components = dict[str, str]
 
 
 class Health:
-    """What state the server is in."""
+    """Checks the components of the server."""
 
     def __init__(self, database: Database, counters: Counters) -> None:
         self.database = database
@@ -43,15 +43,15 @@ class Health:
         self.checked_at = 0.0
 
     def stop(self) -> None:
-        """From now on no new call should come here."""
+        """Report from now on that the server stops, so that load balancers send no more requests."""
         self.stopping = True
 
     async def alive(self) -> Reply:
-        """200: the loop runs, or this would not be answered."""
+        """Return 200. The event loop runs, or this would not run."""
         return _reply(200, {"status": "ok"})
 
     async def ready(self) -> Reply:
-        """200 where calls can be answered, else 503; a Redis that is away costs no call its answer."""
+        """Return 200 if the server can answer requests, else 503. It can answer them without Redis."""
         if self.stopping:
             return _reply(503, {"status": "stopping"})
         found = await self._components()
@@ -61,7 +61,7 @@ class Health:
         )
 
     async def _components(self) -> Components:
-        # All who ask share one look, also one that hangs, so that a frozen database is asked once.
+        # All probes share one check, even if it hangs, so that a frozen database gets one query.
         now = time.monotonic()
         if self.checking is None or (self.checking.done() and now - self.checked_at > KEPT):
             self.checking, self.checked_at = asyncio.create_task(self._check()), now
@@ -85,7 +85,7 @@ class Health:
 
 
 class Probes:
-    """Answers the two paths; everything else goes on to ``app``."""
+    """Answers the two paths, and passes all other requests on to ``app``."""
 
     def __init__(self, app: ASGIApp, health: Health) -> None:
         self.app = app

@@ -26,7 +26,7 @@ def _written(second: int, form: str) -> str:
 
 
 class JsonFormatter(logging.Formatter):
-    """A line of JSON: time, level, message, and what the caller gave as ``extra={"fields": …}``."""
+    """Formats a line of JSON: time, level, message and the ``extra={"fields": …}`` of the call."""
 
     def format(self, record: logging.LogRecord) -> str:
         content: dict[str, Any] = {
@@ -42,7 +42,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """A line for people."""
+    """Formats a line for people."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(map(" %s=%s".__mod__, getattr(record, "fields", {}).items()))
@@ -54,10 +54,10 @@ class TextFormatter(logging.Formatter):
 STDOUT = 1
 
 QUEUED = 10_000
-"""How many lines may wait for stdout; those beyond are dropped and counted."""
+"""The lines that may wait for stdout. The writer drops and counts all others."""
 
 PAUSE = 0.05
-"""Seconds for which lines are gathered: to wake the thread for each of them would cost calls more."""
+"""The seconds for which lines are gathered. To wake the thread for each line would cost more."""
 
 FLUSH_SECONDS = 0.5
 
@@ -71,7 +71,7 @@ class Writer(logging.Handler):
         self.queue: SimpleQueue[str | threading.Event] = SimpleQueue()
         self.dropped = 0
         self.told = 0
-        # Nobody waits at the end for a thread that stdout keeps.
+        # A daemon thread, so that a blocked stdout does not delay the end of the process.
         threading.Thread(target=self._run, name="log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -85,7 +85,7 @@ class Writer(logging.Handler):
             self.handleError(record)
 
     def flush(self) -> None:
-        """Wait until all lines so far are written, but not long."""
+        """Wait briefly until all queued lines are written."""
         written = threading.Event()
         self.queue.put(written)
         written.wait(FLUSH_SECONDS)
@@ -106,7 +106,7 @@ class Writer(logging.Handler):
                     each.set()
 
     def _write(self, lines: list[str]) -> None:
-        """Write lines in pieces that a pipe takes as one, as it is shared with other processes."""
+        """Write lines in pieces that a pipe takes atomically, since other processes write to it as well."""
         if self.dropped > self.told:
             lines.insert(0, self._line_of_drops())
         piece, number = b"", 0
@@ -124,7 +124,7 @@ class Writer(logging.Handler):
             while piece:
                 piece = piece[os.write(self.descriptor, piece) :]
         except OSError:
-            # The reader has gone, or the disk is full; neither is a reason to stop serving.
+            # A closed pipe or a full disk must not stop the server.
             self.dropped += number
 
     def _line_of_drops(self) -> str:
@@ -143,20 +143,20 @@ class Writer(logging.Handler):
 
 
 def dropped() -> int:
-    """How many lines stdout did not take."""
+    """Return the number of dropped lines."""
     return sum(each.dropped for each in logging.getLogger().handlers if isinstance(each, Writer))
 
 
 def flush() -> None:
-    """Have written what was logged so far, if stdout takes it."""
+    """Write all queued lines, if stdout accepts them."""
     for each in logging.getLogger().handlers:
         each.flush()
 
 
 def set_up(settings: Settings) -> None:
-    """Log to stdout, in the form and from the level that the settings name."""
+    """Log to stdout, in the format and from the level of the settings."""
     root = logging.getLogger()
-    # A process that starts another part of the server has one already.
+    # A process that serves and works has a writer already.
     writers = [each for each in root.handlers if isinstance(each, Writer)]
     root.handlers[:] = writers or [Writer(STDOUT)]
     root.handlers[0].setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
@@ -167,19 +167,19 @@ def set_up(settings: Settings) -> None:
 
 
 def _in_one_line(record: logging.LogRecord) -> bool:
-    """That a database is away for a while is no fault of ours whose place would have to be shown."""
+    """Log a lost database connection without a traceback, since it is no fault of the code."""
     if record.exc_info and record.exc_info[1]:
         record.msg, record.args = f"{record.getMessage()}: {record.exc_info[1]}", ()
         record.exc_info = None
     return True
 
 
-# What all lines of requests have in common; the library would find it out anew for each of them.
+# The attributes that all access log records share. The library would compute them for each record.
 REQUEST = vars(logging.LogRecord(access.name, logging.INFO, __file__, 0, "request", (), None))
 
 
 def _name(caller: Caller) -> str:
-    """A client's token, an API key, or an operator of the panel."""
+    """Return the name of a caller in the log, such as ``client:1``."""
     return f"{'operator' if caller.actor == 'operator' else caller.kind}:{caller.id}"
 
 

@@ -28,13 +28,13 @@ logger = logging.getLogger("cloudarc")
 HOST = "127.0.0.1"
 RETRY_SECONDS = 1.0
 BACKLOG_SECONDS = 1.0
-"""How long the backlog may take; it is left out where the database does not tell it."""
+"""The timeout of the query for the backlog. After it the metrics omit the backlog."""
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Metrics:
-    """What one process counts."""
+    """The metrics of one process."""
 
     def __init__(self, database: Database, counters: Counters, clock: Callable[[], datetime]) -> None:
         self.registry = CollectorRegistry()
@@ -54,11 +54,11 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self.state = MetricsState(database, counters, clock)
         self.registry.register(self.state)
-        # The library looks children up under a lock; these are found without.
+        # The library looks up labels under a lock; this cache needs none.
         self.children: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
     def count(self, context: RequestContext) -> None:
-        """Count a request that has been answered."""
+        """Count a finished request."""
         key = (context.operation, context.status)
         try:
             requests, latency = self.children[key]
@@ -71,7 +71,7 @@ class Metrics:
 
     @asynccontextmanager
     async def served(self, ports: Iterable[int]) -> AsyncIterator[None]:
-        """Serve on the first of the ports that is free, as long as the context lasts."""
+        """Serve the metrics on the first free port, as long as the context lasts."""
         self.state.loop = asyncio.get_running_loop()
         serving = asyncio.create_task(self._serve(ports))
         try:
@@ -82,7 +82,7 @@ class Metrics:
                 await serving
 
     async def _serve(self, ports: Iterable[int]) -> None:
-        # A worker that replaces another may start before that has let go of its port.
+        # A worker process may start before the one that it replaces has released its port.
         while (server := self._start(ports)) is None:
             await asyncio.sleep(RETRY_SECONDS)
         try:
@@ -101,7 +101,7 @@ class Metrics:
 
 
 class MetricsState:
-    """What is looked up when Prometheus asks, in the thread that answers it."""
+    """Metrics that are read when Prometheus scrapes, in the thread that answers it."""
 
     def __init__(self, database: Database, counters: Counters, clock: Callable[[], datetime]) -> None:
         self.database = database
@@ -110,11 +110,11 @@ class MetricsState:
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: what there is shows when it is asked for."""
+        """Return nothing. The metrics are known at the first scrape."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        """The state now."""
+        """Return the current state."""
         yield GaugeMetricFamily(
             "cloudarc_limiter_degraded",
             "1 while calls are counted in this process, since Redis does not answer.",

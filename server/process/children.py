@@ -1,4 +1,4 @@
-"""Processes that belong together: they end together, and keep others out."""
+"""Child processes: they end with their parent, and one server owns a data directory."""
 
 import ctypes
 import fcntl
@@ -14,7 +14,7 @@ from types import FrameType
 from persistence.errors import StartError
 
 PR_SET_PDEATHSIG = 1
-# Looked up once and early: between fork and exec nothing should be loaded any more.
+# Loaded at import, since nothing should be loaded between fork and exec.
 _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
@@ -30,7 +30,7 @@ def end_with(parent: int) -> bool:
 
 
 def end_worker_with_server() -> None:
-    """In a worker: end when the process that started the workers does. Elsewhere: nothing."""
+    """End a worker process when its parent ends. In any other process do nothing."""
     server = multiprocessing.parent_process()
     if server and server.pid and not end_with(server.pid):
         raise SystemExit("The server that this worker is of has ended.")
@@ -38,7 +38,7 @@ def end_worker_with_server() -> None:
 
 @contextmanager
 def cleanup_on_exit(tidy: Callable[[], None]) -> Iterator[None]:
-    """``tidy`` at the end of the context, and also before a signal ends this process."""
+    """Call ``tidy`` at the end of the context, and before a signal ends this process."""
     numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
     ending = [each for each in numbers if signal.getsignal(each) is signal.SIG_DFL]
 
@@ -47,7 +47,7 @@ def cleanup_on_exit(tidy: Callable[[], None]) -> Iterator[None]:
             signal.signal(each, handler)
 
     def end(number: int, frame: FrameType | None) -> None:
-        # Not by an exception: one that comes out of nowhere gets lost where nobody expects any.
+        # An exception from a signal handler could be swallowed by code that expects none.
         handle_all_by(signal.SIG_IGN)
         tidy()
         signal.signal(number, signal.SIG_DFL)
@@ -57,7 +57,7 @@ def cleanup_on_exit(tidy: Callable[[], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        # A signal must not tidy up in the middle of this.
+        # A signal must not call ``tidy`` a second time meanwhile.
         handle_all_by(signal.SIG_IGN)
         tidy()
         handle_all_by(signal.SIG_DFL)
@@ -85,7 +85,7 @@ def locked(data_dir: str) -> Iterator[None]:
                 f"{path} cannot be used ({error.strerror}); remove it, or choose another CLOUDARC_DATA_DIR."
             ) from error
         with suppress(OSError):
-            # Who holds the lock is told to others as far as the disk has room for it.
+            # The file names the holder of the lock, unless the disk is full.
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()

@@ -5,5 +5,5 @@ from datetime import UTC, datetime
 
 
 def now() -> datetime:
-    """UTC, to the second, as both documents write instants."""
+    """Return the current time in UTC, to the second, as both documents write instants."""
     return datetime.fromtimestamp(int(time.time()), UTC)

