@@ -1,4 +1,4 @@
-"""How often each subject has called: an exact moving log in Redis, and in the process where Redis fails.
+"""Count requests by key: an exact sliding log in Redis, and in the process while Redis fails.
 
 A log keeps the instant of every call that was admitted in the last minute, so that no minute, wherever
 it begins, has more of them than the limit. Calls that were refused are not kept. Redis' clock is the
@@ -19,14 +19,14 @@ from persistence.redis_pipeline import PREFIX, RedisPipeline, RedisTimeout, kind
 logger = logging.getLogger("cloudarc")
 
 WINDOW = 60
-"""Seconds in which a subject may make as many calls as its limit says."""
+"""The window of a rate limit, in seconds."""
 
 SUBJECTS = 10_000
-"""How many subjects the log in the process knows, the latest ones."""
+"""The number of keys in the log of the process. It evicts the oldest."""
 
 
 class RateLimitResult(NamedTuple):
-    """What became of a call: whether it is admitted, how many more are, seconds to the next free place.
+    """Whether a request is admitted, how many more would be, and the seconds until the next is.
 
     ``credential_generation`` is what Redis said at that moment, None where it was not asked.
     """
@@ -38,12 +38,12 @@ class RateLimitResult(NamedTuple):
 
     @property
     def seconds(self) -> int:
-        """Whole seconds to sleep, after which a place is free."""
+        """The whole seconds after which a retry is admitted."""
         return max(1, math.ceil(self.wait))
 
 
 class LocalLog:
-    """The same log in this process, for the latest subjects."""
+    """The sliding log of this process, for the latest keys."""
 
     def __init__(self, window: float = WINDOW, clock: Callable[[], float] = time.monotonic) -> None:
         self.window = window
@@ -60,7 +60,7 @@ class LocalLog:
         return log
 
     def hit(self, subject: str, limit: int) -> RateLimitResult:
-        """Count a call."""
+        """Count a request."""
         now = self.clock()
         log = self._log(subject, now)
         admitted = len(log) < limit
@@ -71,19 +71,19 @@ class LocalLog:
         )
 
     def keep(self, subject: str) -> None:
-        """Keep a call that was admitted elsewhere."""
+        """Record a request that Redis admitted."""
         now = self.clock()
         self._log(subject, now).append(now)
 
     def take_back(self, subject: str) -> None:
-        """Forget the latest call, which was admitted here and not elsewhere."""
+        """Remove the latest request, which Redis did not admit."""
         log = self.logs.get(subject)
         if log:
             log.pop()
 
 
 class Counters:
-    """Counts calls in Redis; while that does not answer, in this process, with the same limits.
+    """Counts requests in Redis. While Redis does not answer, this process counts with the same limits.
 
     Without a ``url`` everything is counted in this process.
     """
@@ -97,7 +97,7 @@ class Counters:
         self.check_both_until = -math.inf
 
     async def open(self) -> None:
-        """Connect, or begin to try. Never raises for a Redis that cannot be reached."""
+        """Connect, or keep trying in the background. Never raises if Redis is unreachable."""
         if self.redis is not None:
             self.degraded = not await self.redis.open()
 
@@ -107,11 +107,11 @@ class Counters:
             await self.redis.close()
 
     async def hit(self, subject: str, limit: int) -> RateLimitResult:
-        """Count a call of ``subject``, who may make ``limit`` of them in any window. Never raises."""
+        """Count a request of the key ``subject``, with ``limit`` requests in any window. Never raises."""
         if self.redis is None:
             return self.local.hit(subject, limit)
-        # What this process admitted before or while Redis was away, Redis may not know. So both are
-        # asked for a while, here first, or calls that wait for Redis together would all be admitted.
+        # Redis does not know what this process admitted while Redis was unreachable. So both logs decide for
+        # one window. The own log decides first, or requests that wait for Redis together would all pass.
         here = self.local.hit(subject, limit) if self.local.clock() < self.check_both_until else None
         if here is not None and not here.admitted:
             return here
@@ -139,11 +139,11 @@ class Counters:
 
     @property
     def credential_generation(self) -> bytes | None:
-        """The latest epoch that is known; None without Redis."""
+        """The latest known credential generation, or None without Redis."""
         return self.redis.credential_generation if self.redis else None
 
     async def renew(self) -> None:
-        """Replace the epoch, so that nobody trusts what was known before. Never raises."""
+        """Replace the credential generation, so that all credential caches become invalid. Never raises."""
         try:
             if self.redis is not None:
                 await self.redis.renew()
@@ -155,11 +155,11 @@ class Counters:
 
     @property
     def connected(self) -> bool:
-        """Whether calls are counted in Redis, as far as is known without asking it."""
+        """Whether Redis is connected, as far as this process knows."""
         return self.redis is None or self.redis.connection is not None
 
     async def answer(self) -> bool:
-        """Whether Redis answers within its deadline; where there is none, nobody needs it. Never raises."""
+        """Return whether Redis answers in time, or is not configured. Never raises."""
         try:
             if self.redis is not None:
                 await self.redis.ping()

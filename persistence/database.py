@@ -21,7 +21,7 @@ current_caller: ContextVar[Hashable] = ContextVar("current caller", default=None
 
 
 class CompiledStatement:
-    """A statement compiled for one driver: its text, the order of its values, the shape of its rows.
+    """A statement compiled for one driver: its text, the order of its values, and its rows.
 
     One with the execution option ``slow`` may take milliseconds, and keeps no other call waiting. One with
     ``search`` is slow, too, and has a time limit.
@@ -38,7 +38,7 @@ class CompiledStatement:
         self.binds = [(name, compiled._bind_processors.get(name)) for name in self.names]
         columns = compiled._result_columns
         self.row: Callable[[Iterable[Any]], Row] = tuple
-        # Of those columns alone whose values are not yet what they mean.
+        # Only of columns whose raw values need a conversion.
         self.results: list[tuple[int, Callable[[Any], Any]]] = []
         if columns:
             self.row = namedtuple("Row", [each.keyname for each in columns])._make  # type: ignore[attr-defined]  # known at run time only
@@ -69,20 +69,20 @@ class CompiledStatement:
 
 
 class Connection(ABC):
-    """What a handler and a function of persistence see of the database."""
+    """A connection, as handlers and the functions of persistence use it."""
 
     database: "Database"
 
     unchanged = False
-    """Whether the row that the transaction was to change was found as it should become."""
+    """Whether the transaction found the row in the requested state, so that it changed nothing."""
 
     @abstractmethod
     async def fetch_all(self, statement: ClauseElement, **params: Any) -> list[Row]:
-        """All rows. Raises Unavailable."""
+        """Return all rows. Raises Unavailable."""
 
     @abstractmethod
     async def execute(self, statement: ClauseElement, **params: Any) -> int:
-        """The number of rows changed. Raises Unavailable."""
+        """Return the number of changed rows. Raises Unavailable."""
 
     @abstractmethod
     async def execute_many(self, statement: ClauseElement, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -99,7 +99,7 @@ class Connection(ABC):
         await self.execute(statement, **params)
 
     async def fetch_one(self, statement: ClauseElement, **params: Any) -> Row | None:
-        """The first row, or None. Raises Unavailable."""
+        """Return the first row, or None. Raises Unavailable."""
         rows = await self.fetch_all(statement, **params)
         return rows[0] if rows else None
 
@@ -108,7 +108,7 @@ Preamble = Callable[[Connection], Awaitable[None]]
 
 
 class Transaction(ABC):
-    """``async with`` gives a Connection; leaving it commits, leaving it by an exception takes all back.
+    """``async with`` gives a connection. The end of the block commits, an exception rolls back.
 
     It begins with the first statement, so that work before that, such as the hashing of a password,
     keeps nobody waiting.
@@ -124,7 +124,7 @@ class Transaction(ABC):
 
 
 class Database(ABC):
-    """One database. ``reading()`` sees what is committed, ``transaction()`` also writes."""
+    """A database. ``reading()`` sees committed data, and ``transaction()`` also writes."""
 
     dialect: Dialect
 
@@ -149,8 +149,8 @@ class Database(ABC):
 
     @abstractmethod
     def snapshot(self) -> Transaction:
-        """What is committed when it begins, for as long as it lasts; nobody waits for it."""
+        """Return a transaction that sees one snapshot and blocks no other."""
 
     @abstractmethod
     def transaction(self, first: Preamble | None = None) -> Transaction:
-        """Everything or nothing; ``first`` runs before the first statement."""
+        """Return a write transaction. ``first`` runs before the first statement."""

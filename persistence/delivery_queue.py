@@ -13,7 +13,7 @@ from persistence.events import TABLE as EVENTS
 from persistence.types import UtcDateTime
 from persistence.webhooks import TABLE as WEBHOOKS
 
-# Those with something to do now. A test is sent to a webhook that is not active, too.
+# Webhooks with a due delivery. An inactive webhook receives test deliveries as well.
 WAITING = (
     select(WEBHOOKS)
     .where(
@@ -27,7 +27,7 @@ WAITING = (
     .order_by(WEBHOOKS.c.id)
 )
 
-# What is in the air is not due before its claim runs out.
+# A delivery in flight is not due before its claim expires.
 BACKLOG = (
     select(func.count().label("due"), func.min(TABLE.c.due_at).label("oldest"))
     .join_from(TABLE, WEBHOOKS, WEBHOOKS.c.id == TABLE.c.webhook_id)
@@ -45,7 +45,7 @@ _DUE = (
     )
     .order_by(TABLE.c.due_at, TABLE.c.id)
     .limit(bindparam("limit", type_=BigInteger))
-    # Another worker's rows are not waited for.
+    # Skip rows that another worker has locked.
     .with_for_update(of=TABLE, skip_locked=True)
     .cte("due")
 )
@@ -72,7 +72,7 @@ CLAIMED = (
     .order_by(TABLE.c.id)
 )
 
-# Whoever lost its claim changes nothing.
+# A worker that lost its claim changes nothing.
 _MINE = (TABLE.c.id == KEY, TABLE.c.claim == bindparam("token", type_=String))
 
 SETTLE = (
@@ -88,7 +88,7 @@ SETTLE = (
 
 GIVE_BACK = update(Delivery).values(due_at=NOW, claim=None).where(*_MINE)
 
-# Of a delivery that went with its webhook nothing is kept.
+# A deleted webhook takes its deliveries along, so there is nothing to log for them.
 LOG = insert(Attempt).from_select(
     ["delivery_id", "attempted_at", "status", "ms", "answer", "error"],
     select(
@@ -100,7 +100,7 @@ LOG = insert(Attempt).from_select(
         bindparam("fault", type_=String),
     )
     .where(TABLE.c.id == KEY)
-    # One that is being deleted is waited for and then left out, where the foreign key would fail.
+    # Wait for a concurrent deletion, and then skip the row, or the foreign key would fail.
     .with_for_update(read=True, key_share=True),
     include_defaults=False,
 )
@@ -115,12 +115,12 @@ PURGE = delete(Delivery).where(
 
 
 async def waiting(db: Connection, now: datetime) -> list[Row]:
-    """The webhooks that have a delivery due."""
+    """Return the webhooks with a due delivery."""
     return await db.fetch_all(WAITING, now=now)
 
 
 async def backlog(db: Connection, now: datetime) -> tuple[int, float]:
-    """How many deliveries are due and not in the air, and for how many seconds the oldest has been."""
+    """Return the number of due deliveries, and the seconds since the oldest became due."""
     row = await db.fetch_one(BACKLOG, now=now)
     assert row is not None
     return row.due, (now - row.oldest).total_seconds() if row.oldest else 0.0
@@ -129,32 +129,32 @@ async def backlog(db: Connection, now: datetime) -> tuple[int, float]:
 async def claim(
     db: Connection, webhook_id: int, *, limit: int, token: str, now: datetime, lease: datetime
 ) -> int:
-    """Take deliveries that are due, until ``lease``; how many."""
+    """Claim due deliveries until ``lease``. Return their number."""
     return len(
         await db.fetch_all(CLAIM, webhook_id=webhook_id, limit=limit, token=token, now=now, lease=lease)
     )
 
 
 async def claimed(db: Connection, token: str) -> list[Row]:
-    """What was taken, oldest first, with what is to be sent."""
+    """Return the claimed deliveries with their payloads, oldest first."""
     return await db.fetch_all(CLAIMED, token=token)
 
 
 async def settle(db: Connection, verdicts: Sequence[Mapping[str, Any]]) -> None:
-    """Keep what became of deliveries, of each if its claim still holds: ``key token new_status next``."""
+    """Set the status of deliveries whose claim is still valid: ``key token new_status next``."""
     await db.execute_many(SETTLE, verdicts)
 
 
 async def give_back(db: Connection, id: int, token: str, now: datetime) -> None:
-    """Leave a delivery to others, untried."""
+    """Give back a claimed delivery that was not attempted."""
     await db.execute(GIVE_BACK, key=id, token=token, now=now)
 
 
 async def log(db: Connection, entries: Sequence[Mapping[str, Any]]) -> None:
-    """Keep attempts at deliveries: ``key at code took text fault``."""
+    """Log delivery attempts: ``key at code took text fault``."""
     await db.execute_many(LOG, entries)
 
 
 async def purge(db: Connection, before: datetime, limit: int) -> int:
-    """Delete as many of the deliveries from before then, with their attempts; how many those were."""
+    """Delete up to ``limit`` older deliveries with their attempts. Return their number."""
     return await db.execute(PURGE, before=before, limit=limit)

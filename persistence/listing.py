@@ -44,7 +44,7 @@ from persistence.types import Base, BigIntId
 logger = logging.getLogger("cloudarc")
 
 FAR = 1_000
-"""How many rows may be skipped while everybody else waits."""
+"""The rows that a page may skip on the event loop."""
 
 MAX_ID = 2**63 - 1
 
@@ -53,7 +53,7 @@ COMPACT_ROWS = 50_000
 
 
 class Tally(Base):
-    """How many rows of ``tally`` have this number, word and day; the sum of all ``change`` is the total."""
+    """Counts of ``tally`` by number, word and day. The sum of all ``change`` is the total."""
 
     __tablename__ = "tallies"
     __table_args__ = (
@@ -79,14 +79,14 @@ COUNTS = Tally.__table__
 
 
 class CountedBy:
-    """The tally of a list: its name, and what each filter is in it."""
+    """The counts of a list: their name, and the condition of each filter."""
 
     def __init__(self, name: str, **conditions: ColumnElement[bool]) -> None:
         self.name = name
         self.conditions = conditions
 
     def total(self, names: frozenset[str]) -> Select[Any]:
-        """``SELECT`` of how many rows pass these filters."""
+        """Return the ``SELECT`` of the number of rows that pass these filters."""
         total = cast(func.coalesce(func.sum(COUNTS.c.change), 0), BigInteger).label("total")
         given = [self.conditions[name] for name in sorted(names)]
         return select(total).where(COUNTS.c.tally == self.name, *given)
@@ -94,7 +94,7 @@ class CountedBy:
 
 @dataclass(frozen=True)
 class Page:
-    """Rows of a list, newest first, and where they lie in it.
+    """A page of a list, and its position.
 
     ``cursor`` is the place of the last row in a list that is in another order than that of the ids.
     """
@@ -111,7 +111,7 @@ _CURSOR = re.compile(r"(?:([0-9]+)\.)?([0-9]+)")
 
 
 def cursor(key: int, id: int) -> str:
-    """Write the place of a row in the order of ``key``; it holds once the row is gone, too."""
+    """Return the cursor of a row in the order of ``key``. It stays valid after the row is deleted."""
     return f"{key}.{id}"
 
 
@@ -124,7 +124,7 @@ def read_cursor(after: int | str) -> tuple[int | None, int]:
 
 
 Direction = Literal["near", "far", "after"]
-"""Skip so many rows from the beginning, or from the end, or all until behind an id."""
+"""How a page finds its first row: skip rows from the start or the end, or continue after an id."""
 
 
 class Listing:
@@ -167,7 +167,7 @@ class Listing:
         return next((each for each in self.selective_filter if each in names), None)
 
     def _order(self, names: frozenset[str]) -> list[ColumnElement[Any]]:
-        """What the rows are in the order of."""
+        """Return the order of the rows."""
         if names.intersection(self.ranges):
             return [self.dated, self.key]
         if self._narrowest(names) in self.slow:
@@ -182,7 +182,7 @@ class Listing:
         narrowest = self._narrowest(names)
         sifted = names - {narrowest} if narrowest else sifted
         given = {name: self.conditions[name] for name in sorted(names)}
-        # No index is looked for for what is written like this.
+        # `IS TRUE` keeps the planner from choosing an index for this filter.
         query = query.where(*[each.is_(true()) if name in sifted else each for name, each in given.items()])
         return query.execution_options(search=True) if names & self.slow else query
 
@@ -190,7 +190,7 @@ class Listing:
         # A place is before the last day, and a database looks for one of the two in an index.
         query = self._filtered(self.query, names, self.ranges[1:] if way == "after" else ())
         if way != "far":
-            # Of the same moment as the rows, and in the same round trip.
+            # In the same round trip, so of the same snapshot as the rows.
             query = query.add_columns(self.total(names).scalar_subquery().label("in_all"))
         keys = self._order(names)
         query = query.order_by(
@@ -203,7 +203,7 @@ class Listing:
             last: ColumnElement[Any] = bindparam("after", type_=BigInteger)
             place = keys[-1]
             if len(keys) > 1:
-                # An id alone stands for the place of its row; one that is not found, for the beginning.
+                # An id without a key is the cursor of its row, or of the start if there is no such row.
                 own = select(self.dated).where(self.key == last).scalar_subquery()
                 day = func.coalesce(bindparam("after_day", type_=Date), own, literal(date.max, Date))
                 place, last = tuple_(*keys), tuple_(day, last)
@@ -211,7 +211,7 @@ class Listing:
         return query.offset(bindparam("offset", type_=BigInteger))
 
     def has_tally(self, names: frozenset[str]) -> bool:
-        """Whether the total of these filters is kept."""
+        """Return whether the database keeps the total of these filters."""
         return any(names <= each.conditions.keys() for each in self.tallied)
 
     def _total(self, names: frozenset[str]) -> Select[Any]:
@@ -223,7 +223,7 @@ class Listing:
     async def page(
         self, db: Connection, *, page: int, limit: int, after: int | str | None, **filters: Any
     ) -> Page:
-        """One page; ``after``, the place of the last row seen, outranks ``page``. None is no filter."""
+        """Return a page. ``after``, a cursor, takes precedence over ``page``. None is no filter."""
         given = {name: value for name, value in filters.items() if value is not None}
         names = frozenset(name for name in given if name in self.conditions)
         found = await self._page(db, names, given, page, limit, after)
@@ -250,13 +250,13 @@ class Listing:
             place = {"after": last}
             if len(self._order(names)) > 1 and day is not None:
                 place["after_day"] = date.fromordinal(min(max(day, 1), date.max.toordinal()))
-                # What comes later than the last day is passed over at once.
+                # Start at the last day of the range, so that later rows are not read.
                 if (end := given.get(self.ranges[-1])) and place["after_day"] > end:
                     place = {"after": MAX_ID, "after_day": end}
         statement = self.statement(names, "near" if after is None else "after")
         rows = await _rows(db, statement, given, limit=limit + 1, **place)
         number = 1 if after is not None else page
-        # Where there are no rows, nothing tells how many others there are.
+        # A page without rows has no total in its rows.
         total = rows[0].in_all if rows else 0
         if not rows and (after is not None or before):
             total = await self._sum(db, names, given)
@@ -265,7 +265,7 @@ class Listing:
     async def _far_page(
         self, db: Connection, names: frozenset[str], given: Mapping[str, Any], page: int, limit: int
     ) -> Page:
-        """A page behind many rows, read from the end that is nearer, and no more rows than there are."""
+        """Return a distant page, read from the nearer end."""
         total = await self._sum(db, names, given)
         before, behind = (page - 1) * limit, max(total - page * limit, 0)
         way: Direction = "near" if before <= behind else "far"
@@ -288,10 +288,10 @@ async def _rows(
     return await db.fetch_all(statement, **place, **{name: given[name] for name in given if name in names})
 
 
-# One at a time, or two would wait for each other's rows. The number is the text "tally".
+# One process at a time, or two would deadlock. The number is the text "tally".
 TURN = select(func.pg_try_advisory_xact_lock(499850701945).label("mine"))
 
-# A statement sees the rows before or after this one, never half of it, so every total stays as it is.
+# Other statements see the rows before or after this statement, so every total stays the same.
 COMPACT = text("""
     WITH fresh AS (
         SELECT id, tally, number, word, day FROM tallies WHERE NOT folded ORDER BY id LIMIT :limit
@@ -312,7 +312,7 @@ FRESH = select(COUNTS.c.id).where(text("NOT folded")).limit(1)
 
 
 async def compact(database: Database) -> None:
-    """Add up some of what PostgreSQL's triggers have added, so that a total stays a sum of few rows."""
+    """Merge rows of PostgreSQL's triggers, so that a total stays a sum of few rows."""
     async with database.reading() as db:
         if await db.fetch_one(FRESH) is None:
             return
@@ -323,7 +323,7 @@ async def compact(database: Database) -> None:
 
 
 async def compact_periodically(database: Database) -> None:
-    """Fold for ever, whatever happens; SQLite has nothing to fold."""
+    """Compact until cancelled, despite failures. SQLite has nothing to compact."""
     while database.dialect.name == "postgresql":
         try:
             await compact(database)

@@ -18,33 +18,33 @@ from redis.exceptions import RedisError, ResponseError
 logger = logging.getLogger("cloudarc")
 
 DEADLINE = 0.05
-"""Seconds that a call waits for Redis; then it is counted in the process."""
+"""The seconds that a request waits for Redis. After that the process counts it."""
 
 CONNECT_SECONDS = 1.0
 OPEN_SECONDS = 1.0
-"""How long Redis is left alone after it was too slow."""
+"""The seconds before the next connection after Redis was too slow."""
 
 IN_FLIGHT = 64
-"""How many calls are with Redis at once. The others wait their turn, which is no fault of Redis."""
+"""The commands in flight. Others queue, and their time in the queue is not counted against Redis."""
 
 TICK = 0.005
-"""How often it is looked whether someone has waited too long. However late a look comes, it counts as one:
-where the machine had no time for this process, it may have had none for Redis either."""
+"""The seconds between two checks of the deadline. A late check counts as one tick: if the machine had no time
+for this process, it may have had none for Redis either."""
 
 PATIENCE = round(DEADLINE / TICK)
-"""How many ticks a call waits."""
+"""The ticks that a command waits."""
 
 STALE = 1_000_000
-"""Microseconds after which Redis must not count a call any more that it finds in its socket."""
+"""The microseconds after which Redis must no longer count a command that it finds in its socket."""
 
 SCRIPT = Path(__file__).with_name("rate_limit.lua").read_text()
 SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
-# The algorithm and its version stand in the name, so that another one never reads these logs.
+# The prefix names the algorithm and its version, so that another algorithm never reads these logs.
 PREFIX = "cloudarc:log1:"
 
 EPOCH = "cloudarc:epoch1"
-"""The key of a random text that is replaced whenever a credential ends; every count brings it along."""
+"""The key of the credential generation, a random text. A revocation replaces it, and each count reads it."""
 
 EPOCH_SECONDS = 3600
 
@@ -54,7 +54,7 @@ class RedisTimeout(Exception):
 
 
 class ReplyProtocol(asyncio.Protocol):
-    """Hands on what Redis replies. It stands where the library's stream was, which wakes a task for each."""
+    """Parses the replies of Redis. The stream of the library would wake a task for each reply."""
 
     def __init__(self, take: Callable[[Any], None], gone: Callable[[], None]) -> None:
         self.reader = hiredis.Reader(replyError=ResponseError)
@@ -62,23 +62,23 @@ class ReplyProtocol(asyncio.Protocol):
         self.gone = gone
 
     def data_received(self, data: bytes) -> None:
-        """Hand on every reply that is whole; give the connection up at what is none."""
+        """Pass on every complete reply. Close the connection at a malformed one."""
         try:
             self.reader.feed(data)
-            # No reply of this protocol is False.
+            # The parser returns False if no reply is complete.
             while (reply := self.reader.gets()) is not False:
                 self.take(reply)
         except (hiredis.HiredisError, IndexError):
-            # IndexError: a reply that nobody asked for.
+            # IndexError: a reply without a command.
             self.gone()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Say so."""
+        """Report that the connection is lost."""
         self.gone()
 
 
 class RedisPipeline:
-    """One connection that all calls of a process share; replies come in the order of the calls.
+    """One connection that all requests of a process share. Replies come in the order of the commands.
 
     It is up, or a task of its own is busy to bring it up: a call never waits for that. A connection on
     which a call waits for 50 ms is given up, and Redis is left alone for a second then. ``lost`` is
@@ -91,21 +91,21 @@ class RedisPipeline:
         )
         self.lost = lost
         self.connection: AbstractConnection | None = None
-        # Who takes the next reply, and since which tick it is waited for.
+        # For each command in flight: the function that takes its reply, and the tick of its start.
         self.waiting: deque[tuple[Callable[[Any], None], int]] = deque()
         self.ticks = 0
         self.credential_generation: bytes | None = None
-        # What goes with the next packet, and whether the epoch is asked for in it.
+        # The next packet, and whether it asks for the credential generation.
         self.unsent: list[bytes] = []
         self.asked = False
         self.room = asyncio.Semaphore(IN_FLIGHT)
-        # Redis' time less the loop's, in microseconds, as the latest reply told it.
+        # The time of Redis minus that of the loop, in microseconds, by the latest reply.
         self.ahead = 0
         self.watching = False
         self.tasks: dict[str, asyncio.Task[None]] = {}
 
     async def open(self) -> bool:
-        """Connect if Redis can be reached now, else go on trying; whether it could."""
+        """Connect, or keep trying in the background. Return whether Redis is connected now."""
         self.loop = asyncio.get_running_loop()
         try:
             await self._connect()
@@ -116,7 +116,7 @@ class RedisPipeline:
         return True
 
     async def close(self) -> None:
-        """Let go of the connection and of everyone who waits."""
+        """Close the connection, and fail all commands in flight."""
         if "connect" in self.tasks:
             self.tasks["connect"].cancel()
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
@@ -136,7 +136,7 @@ class RedisPipeline:
         except ResponseError as error:
             if not str(error).startswith("NOSCRIPT"):
                 raise
-            # Redis was started anew behind the same connection, or its scripts were flushed.
+            # A proxy may have restarted Redis behind this connection, or its scripts were flushed.
             self.lost()
             reply = await self._send("EVAL", SCRIPT, 1, key, limit, window, until)
         if not (isinstance(reply, list) and len(reply) == 4 and all(type(each) is int for each in reply)):
@@ -154,11 +154,11 @@ class RedisPipeline:
         return self._own_time() + self.ahead
 
     async def ping(self) -> None:
-        """Ask for nothing. Raises RedisTimeout, ResponseError."""
+        """Check that Redis replies. Raises RedisTimeout, ResponseError."""
         await self._send("PING")
 
     async def renew(self) -> None:
-        """Replace the epoch. Raises RedisTimeout, ResponseError."""
+        """Replace the credential generation. Raises RedisTimeout, ResponseError."""
         await self._send("SET", EPOCH, secrets.token_hex(16), "EX", EPOCH_SECONDS)
 
     async def _send(self, *command: str | int, epoch: bool = False) -> Any:
@@ -180,7 +180,7 @@ class RedisPipeline:
             return await future
 
     def _write(self, packed: bytes, take: Callable[[Any], None]) -> None:
-        """Send a command, with all others of this turn of the loop: to wake Redis for each costs more."""
+        """Queue a command for the packet of this turn of the event loop. One packet wakes Redis once."""
         if not self.unsent:
             self.loop.call_soon(self._flush)
         self.unsent.append(packed)
@@ -192,7 +192,7 @@ class RedisPipeline:
             _transport(self.connection).write(packed)
 
     def _learn(self, reply: Any) -> None:
-        """Keep the epoch; where there is none, begin one."""
+        """Store the credential generation. Create one if Redis has none."""
         self.credential_generation = reply if isinstance(reply, bytes) else None
         if reply is None and self.connection is not None:
             command = _packed("SET", EPOCH, secrets.token_hex(16), "NX", "EX", EPOCH_SECONDS)
@@ -208,7 +208,7 @@ class RedisPipeline:
                 await connection.connect()  # type: ignore[no-untyped-call]  # untyped there
                 await connection.send_command("SCRIPT", "LOAD", SCRIPT, check_health=False)
                 await connection.read_response()
-            # A server that hangs takes connections too, and one that is slow is none.
+            # A server that hangs accepts connections as well, so it must reply in time.
             await connection.send_command("TIME", check_health=False)
             seconds, rest = await self._soon(connection.read_response())
             self.ahead = int(seconds) * 1_000_000 + int(rest) - self._own_time()
@@ -220,7 +220,7 @@ class RedisPipeline:
         _transport(connection).set_protocol(replies)
 
     async def _soon(self, reply: Coroutine[Any, Any, Any]) -> Any:
-        """A reply that comes within the deadline, counted in ticks here, too. Raises TimeoutError."""
+        """Return a reply that arrives within the deadline, in ticks. Raises TimeoutError."""
         reading = self.loop.create_task(reply)
         try:
             for _ in range(PATIENCE):
@@ -234,18 +234,18 @@ class RedisPipeline:
         while True:
             await asyncio.sleep(pause)
             pause = OPEN_SECONDS / 2
-            # Whatever it is that fails, it must not end the trying.
+            # No failure may end the attempts to connect.
             with suppress(Exception):
                 await self._connect()
                 return
 
     def _take(self, reply: Any) -> None:
-        """Give a reply to the one who has waited longest."""
+        """Pass a reply to the oldest command in flight."""
         take, _ = self.waiting.popleft()
         take(reply)
 
     def _drop(self, connection: AbstractConnection, pause: float) -> None:
-        """Give a connection up, with all who wait for its replies; connect again after a pause."""
+        """Close a connection, fail its commands, and connect again after a pause."""
         if self.connection is not connection:
             return
         self.connection = None
@@ -265,7 +265,7 @@ class RedisPipeline:
         self.loop.call_later(TICK, self._look)
 
     def _look(self) -> None:
-        """Called while anybody waits: has the one who waits longest waited long enough?"""
+        """Check the deadline of the oldest command in flight."""
         self.watching = False
         self.ticks += 1
         if self.connection is None or not self.waiting:
@@ -294,22 +294,22 @@ def _settle(future: asyncio.Future[Any], reply: Any) -> None:
 
 
 def _ignore(reply: Any) -> None:
-    """Nobody waits for this one."""
+    """Ignore a reply."""
 
 
 def _transport(connection: AbstractConnection) -> asyncio.WriteTransport:
-    """What is below a connection of the library, which has no way to write and not to wait."""
+    """Return the transport of a connection, since the library offers no write without a wait."""
     assert connection._writer is not None
     return connection._writer.transport
 
 
 async def _abort(connection: AbstractConnection) -> None:
-    """Close a connection at once, whatever Redis has not read yet."""
+    """Close a connection at once, even if Redis has not read everything."""
     if connection._writer is not None:
         _transport(connection).abort()
     await connection.disconnect(nowait=True)
 
 
 def kind_of(error: BaseException) -> str:
-    """An error without the address and the password that its text may name."""
+    """Return the type of an error, since its text may name the address and the password."""
     return type(error).__name__

@@ -43,12 +43,12 @@ def compile_all(database: Database) -> None:
 
 @cache
 def as_one_statement(first: Insert, second: Insert) -> Insert:
-    """Two inserts as one statement, as PostgreSQL has it. Their parameters must not have the same names."""
+    """Return two inserts as one PostgreSQL statement. Their parameters must have different names."""
     return second.add_cte(first.cte("first"))
 
 
 async def require(db: Connection, statement: ClauseElement, noun: str, **params: Any) -> Row:
-    """The row that ``statement`` finds. Raises NotFound."""
+    """Return the row that a statement finds. Raises NotFound."""
     row = await db.fetch_one(statement, **params)
     if row is None:
         raise NotFound.of(noun)
@@ -58,7 +58,7 @@ async def require(db: Connection, statement: ClauseElement, noun: str, **params:
 async def require_owned(
     db: Connection, statement: ClauseElement, noun: str, id: int, owner: int | None, **params: Any
 ) -> Row:
-    """The row with this id, if ``owner`` is None or its client. Raises NotFound, Forbidden."""
+    """Return the row with an id, if ``owner`` is None or its client. Raises NotFound, Forbidden."""
     row = await require(db, statement, noun, id=id, **params)
     if owner is not None and row.client_id != owner:
         raise Forbidden.of(noun)
@@ -67,7 +67,7 @@ async def require_owned(
 
 @cache
 def update_by_id(table: type[Base], versioned: bool) -> Update:
-    """``UPDATE`` of the row whose id is ``key``; answers the row.
+    """Return the ``UPDATE`` of the row whose id is ``key``. It returns the row.
 
     A column gets the value ``new_…`` where ``sets_…`` is true, so that one statement does for every choice of
     columns. A row with a version gets the next one. A row that has all the values already is left as it is,
@@ -115,7 +115,7 @@ async def update_row(
 
 @cache
 def delete_by_id(table: type[Base], versioned: bool) -> ReturningDelete[Any]:
-    """``DELETE`` of the row whose id is ``key``; answers its id. ``versioned`` is as in ``update_by_id``."""
+    """Return the ``DELETE`` of the row whose id is ``key``. ``versioned`` is as in ``update_by_id``."""
     columns = table.__table__.c
     conditions = [columns.id == bindparam("key", type_=BigInteger), *_expected(columns, versioned)]
     return delete(table).where(*conditions).returning(columns.id)
@@ -124,7 +124,7 @@ def delete_by_id(table: type[Base], versioned: bool) -> ReturningDelete[Any]:
 async def delete_row(
     db: Connection, table: type[Base], noun: str, id: int, versions: Collection[int] | None = None
 ) -> None:
-    """Delete a row, if it is in one of ``versions``, None being any. Raises NotFound, PreconditionFailed."""
+    """Delete a row that is in one of ``versions``, or in any if None. Raises NotFound, PreconditionFailed."""
     statement = delete_by_id(table, versions is not None)
     if await db.fetch_one(statement, key=id, **_named(versions)) is None:
         await require(db, select_by_id(table), noun, id=id)
@@ -132,17 +132,17 @@ async def delete_row(
 
 
 MOST_VERSIONS = 16
-"""As many as the longest ``If-Match`` of the contract names."""
+"""The number of versions in the longest ``If-Match`` that the contract allows."""
 
 
 def _expected(columns: Any, versioned: bool) -> list[ColumnElement[bool]]:
-    """That the row is in one of the versions ``expected_0``, ``expected_1``, …, where that is asked."""
+    """Return the condition that the row has one of the versions ``expected_0``, ``expected_1``, …"""
     named = [bindparam(f"expected_{nth}", type_=BigInteger) for nth in range(MOST_VERSIONS)]
     return [columns.version.in_(named)] if versioned else []
 
 
 def _named(versions: Collection[int] | None) -> dict[str, int]:
-    """The parameters of ``_expected``, filled up with a version that no row has."""
+    """Return the parameters of ``_expected``, padded with a version that no row has."""
     if versions is None:
         return {}
     filled = [*versions, *[0] * MOST_VERSIONS][: max(MOST_VERSIONS, len(versions))]
@@ -150,22 +150,22 @@ def _named(versions: Collection[int] | None) -> dict[str, int]:
 
 
 def require_version(row: Row, noun: str, versions: Collection[int] | None) -> None:
-    """Raise PreconditionFailed where a row that is held is in none of ``versions``, None being any."""
+    """Require a locked row in one of ``versions``, or in any if None. Raises PreconditionFailed."""
     if versions is not None and row.version not in versions:
         raise PreconditionFailed.of(noun)
 
 
 @cache
 def select_by_id(table: type[Base]) -> Select[Any]:
-    """``SELECT`` of the row whose id is ``id``."""
+    """Return the ``SELECT`` of the row whose id is ``id``."""
     return where_id(select(table.__table__), table.__table__.c.id)
 
 
 def insert_returning(table: type[Base], *names: str) -> ReturningInsert[Any]:
-    """``INSERT`` of the named columns, each a parameter; answers the row."""
+    """Return the ``INSERT`` of the named columns, each a parameter. It returns the row."""
     return insert(table).values(dict.fromkeys(names)).returning(*table.__table__.c)
 
 
 def where_id(query: Select[Any], key: ColumnElement[int]) -> Select[Any]:
-    """``query`` for the row whose ``key`` is the parameter ``id``."""
+    """Return ``query`` for the row whose ``key`` is the parameter ``id``."""
     return query.where(key == bindparam("id", type_=BigInteger))

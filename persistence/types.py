@@ -11,7 +11,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 
 class Base(DeclarativeBase):
-    """The tables of all nouns. Constraints have names, so that migrations can change them."""
+    """The base of all tables. Constraints have names, so that migrations can change them."""
 
     metadata = MetaData(
         naming_convention={
@@ -24,16 +24,16 @@ class Base(DeclarativeBase):
 
 
 def version_column() -> Any:
-    """A column that counts the changes of a row, for its entity tag. Whoever writes the row counts on."""
+    """Return a column with the version of a row, for its entity tag. Each write increments it."""
     return mapped_column(BigInteger, server_default="1")
 
 
 BigIntId = BigInteger().with_variant(Integer(), "sqlite")
-"""SQLite numbers rows by itself only where the type is INTEGER, which has 64 bits there too."""
+"""SQLite assigns ids only to columns of type INTEGER, which has 64 bits there."""
 
 
 class Money(TypeDecorator[Decimal]):
-    """An exact amount: NUMERIC on PostgreSQL, whole cents on SQLite, which has binary floats only."""
+    """An exact amount: NUMERIC on PostgreSQL, whole cents on SQLite, which has no decimals."""
 
     impl = Numeric(14, 2)
     cache_ok = True
@@ -53,7 +53,7 @@ def _amount(cents: int | None) -> Decimal | None:
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An instant in UTC; SQLite keeps it without its zone."""
+    """An instant in UTC. SQLite stores it without its zone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -62,7 +62,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return _text_of if dialect.name == "sqlite" else None
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None] | None:
-        # In one step from the text, since a page has dozens of them.
+        # Parsed in one step, since a page has dozens of instants.
         return _instant if dialect.name == "sqlite" else None
 
 

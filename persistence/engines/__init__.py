@@ -13,7 +13,7 @@ logger = logging.getLogger("cloudarc")
 
 
 def connect(url: str) -> Database:
-    """The Database at ``sqlite:///path`` or ``postgresql+asyncpg://…``. Raises StartError."""
+    """Return the database at ``sqlite:///path`` or ``postgresql+asyncpg://…``. Raises StartError."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
         return SQLite(parsed.database)

@@ -21,7 +21,7 @@ def enter_transaction() -> None:
 
 
 class FairQueue:
-    """Places for slow reads. Callers take turns, and one read of each runs at a time.
+    """A queue for slow reads. Callers take turns, and each caller has one running read.
 
     Searches take at most ``MAX_SEARCHES`` of the places.
     """
@@ -30,7 +30,7 @@ class FairQueue:
         self.places = places
         self.search_places = limits.MAX_SEARCHES
         self.running: set[Hashable] = set()
-        # In the order of their turns. Each caller has its reads in the order in which they came.
+        # The order of the callers is that of their turns, and the reads of a caller are in order of arrival.
         self.waiting: dict[Hashable, deque[tuple[bool, asyncio.Future[None]]]] = {}
 
     @asynccontextmanager
@@ -48,12 +48,12 @@ class FairQueue:
                 raise Busy from None
             yield
         finally:
-            # One that was cancelled while it waited has no place.
+            # A read that was cancelled in the queue holds no place.
             if not mine.cancelled():
                 self.places += 1
                 self.search_places += search
                 self.running.discard(caller)
-                # The caller's next read comes after those of all others.
+                # The next read of this caller comes after those of all other callers.
                 if caller in self.waiting:
                     self.waiting[caller] = self.waiting.pop(caller)
             self._admit()
@@ -72,7 +72,7 @@ class FairQueue:
                 mine.set_result(None)
 
     def close(self) -> None:
-        """Cancel all that wait."""
+        """Cancel all reads in the queue."""
         for reads in self.waiting.values():
             for _, mine in reads:
                 mine.cancel()

@@ -1,33 +1,33 @@
 """How long the engines wait, and how much they run at a time."""
 
 CLOSE_SECONDS = 1
-"""How long connections to a server may take to end; it notices by itself that they have gone."""
+"""The seconds that connections to a server may take to close. The server notices their end by itself."""
 
 LOCK_SECONDS = 5
-"""How long a statement waits for somebody else's lock before it is Unavailable."""
+"""The seconds that a statement waits for a lock before it raises Busy."""
 
 
 MOST_ON_THE_LOOP = 200
-"""How many rows SQLite reads while everybody else waits: a page, and some of a whole list."""
+"""The rows that SQLite reads on the event loop, which is more than a page."""
 
 MAX_GROUP = 32
-"""How many transactions SQLite commits at a time: the first of them waits until the last has run."""
+"""The transactions in one group commit. The first of them waits until the last has run."""
 
 MAX_SEARCHES = 3
-"""How many searches run at a time, each of another caller; the others queue."""
+"""The searches that run at a time, each of another caller. All others queue."""
 
 THREADS_ASIDE = MAX_SEARCHES + 1
-"""How many slow reads SQLite runs at a time. Searches never take the last thread."""
+"""The slow reads that SQLite runs at a time. Searches never take the last thread."""
 
 SEARCH_SECONDS = 0.25
-"""How long a search may run before it is Unavailable."""
+"""The seconds that a search may run before it raises Unavailable."""
 
 INTERRUPT_SECONDS = 0.01
-"""How long SQLite has to end a read before it is interrupted again."""
+"""The seconds after which SQLite is interrupted again if a read has not ended."""
 
 
 IDLE_SECONDS = 10
-"""How long a process that does not go on may hold its locks; nothing of ours pauses in a transaction."""
+"""The seconds that a stalled process may hold its locks. No transaction of this project pauses."""
 
 POOL_SIZE = 10
 """The maximum number of connections in the pool of readers, and in that of writers, of one process."""

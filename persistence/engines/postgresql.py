@@ -26,7 +26,7 @@ from persistence.errors import Busy, Duplicate, StartError, Unavailable
 
 LOCK_NOT_AVAILABLE = "55P03"
 
-# Deadlocks and serialisation failures, a backend or server that goes, too many clients.
+# Deadlocks, serialization failures, a backend or server that shuts down, too many clients.
 TRANSIENT_SQLSTATES = {
     "40P01",
     "40001",
@@ -83,7 +83,7 @@ class PostgreSQLConnection(Connection):
         self.raw = raw
 
     async def connected(self) -> Any:
-        """The driver's connection. Raises FAILURES."""
+        """Return the connection of the driver. Raises FAILURES."""
         return self.raw
 
     async def _fetch(self, prepared: CompiledStatement, values: list[Any]) -> Any:
@@ -109,7 +109,7 @@ class PostgreSQLConnection(Connection):
 
 
 class PostgreSQLReader(PostgreSQLConnection):
-    """Takes a connection from the pool for its first statement. A search takes one of another pool."""
+    """Takes a connection from the pool at its first statement. A search uses the pool for searches."""
 
     async def connected(self) -> Any:
         if self.raw is None:
@@ -123,7 +123,7 @@ class PostgreSQLReader(PostgreSQLConnection):
 
 
 class PostgreSQLReading(Transaction):
-    """Every statement sees what is committed when it starts; no transaction is held open."""
+    """Reads without a transaction: every statement sees what is committed when it starts."""
 
     def __init__(self, database: "PostgreSQL") -> None:
         self.database = database
@@ -140,7 +140,7 @@ class PostgreSQLReading(Transaction):
 
 
 class PostgreSQLSnapshot(PostgreSQLReading):
-    """One transaction for all statements."""
+    """Reads in one transaction, so that all statements see the same state."""
 
     async def __aenter__(self) -> Connection:
         with translated():
@@ -158,7 +158,7 @@ class PostgreSQLSnapshot(PostgreSQLReading):
 
 
 class PostgreSQLWriting(Transaction):
-    """READ COMMITTED; what must not race is a conditional write."""
+    """A write transaction at READ COMMITTED. Conditional writes prevent races."""
 
     def __init__(self, database: "PostgreSQL", first: Preamble | None) -> None:
         self.database = database
@@ -191,7 +191,7 @@ class PostgreSQLWriting(Transaction):
         if kind is not None:
             await asyncio.shield(self.database.rollback_and_release(self.raw))
             return
-        # A caller who goes away during COMMIT must not take the connection along half-way.
+        # A caller that is cancelled during COMMIT must not leave the connection in an unknown state.
         commit = asyncio.ensure_future(self.database.commit(self.raw))
         with translated():
             await asyncio.shield(commit)
@@ -204,7 +204,7 @@ async def _give_back(pool: Any, raw: Any) -> None:
 
 
 async def _end(pool: Any) -> None:
-    """Close a pool, also one whose server does not answer."""
+    """Close a pool, even if its server does not answer."""
     try:
         await asyncio.wait_for(pool.close(), limits.CLOSE_SECONDS)
     except TimeoutError:
@@ -212,7 +212,7 @@ async def _end(pool: Any) -> None:
 
 
 class PostgreSQL(Database):
-    """A server. Readers, writers and searches have a pool each.
+    """A PostgreSQL server. Readers, writers and searches have a pool each.
 
     Writers may wait long for a row, and searches may take long.
     """
@@ -225,15 +225,15 @@ class PostgreSQL(Database):
         self.size = size
         self.searches = FairQueue(limits.MAX_SEARCHES)
         self.writing = 0
-        # Who waits for a connection to write on: it comes with a transaction that has begun, as None where
-        # there is only room for one, and as Unavailable where that comes too late.
+        # Writers that wait for a connection. Each gets a connection with an open transaction, None if there
+        # is room for a new connection, or Unavailable after the timeout.
         self.queue: deque[asyncio.Future[Any]] = deque()
 
     async def open(self) -> None:
         try:
             self.readers = await self._pool(self.size)
             self.writers = await self._pool(self.size)
-            # The server itself counts the time, so a busy event loop ends no search too early.
+            # The server measures the timeout, so a busy event loop ends no search too early.
             self.searchers = await self._pool(limits.MAX_SEARCHES, f"{limits.SEARCH_SECONDS * 1000:.0f}ms")
         except FAILURES as error:
             shown = self.url.render_as_string(hide_password=True)
@@ -274,7 +274,7 @@ class PostgreSQL(Database):
         return PostgreSQLWriting(self, first)
 
     async def search(self, sql: str, values: list[Any]) -> Any:
-        """The rows of a search, on a connection for searches alone. Raises FAILURES, Unavailable."""
+        """Return the rows of a search, from the pool for searches. Raises FAILURES, Unavailable."""
         async with self.searches.place(search=True):
             raw = await self.searchers.acquire(timeout=limits.LOCK_SECONDS)
             try:
@@ -301,7 +301,7 @@ class PostgreSQL(Database):
         return raw
 
     async def _wait_for_connection(self) -> Any:
-        """What another transaction hands on when it ends. Raises Unavailable."""
+        """Wait for the connection of a transaction that ends. Raises Unavailable."""
         loop = asyncio.get_running_loop()
         mine = loop.create_future()
         self.queue.append(mine)
@@ -319,7 +319,7 @@ class PostgreSQL(Database):
         return raw
 
     async def commit(self, raw: Any) -> None:
-        """Commit, and in the same round trip begin the transaction of whoever waits. Raises FAILURES."""
+        """Commit, and begin the transaction of the next writer in the same round trip. Raises FAILURES."""
         handed = False
         try:
             await raw.execute("COMMIT; BEGIN" if self._waiting() else "COMMIT")
@@ -336,7 +336,7 @@ class PostgreSQL(Database):
         return bool(self.queue)
 
     async def rollback_and_release(self, raw: Any) -> None:
-        """Take back what is not committed; a connection goes back to its pool, its place to whoever waits."""
+        """Roll back, release the connection to its pool, and give its place to the next writer."""
         try:
             if raw is not None and raw.is_in_transaction():
                 await raw.execute("ROLLBACK", timeout=limits.LOCK_SECONDS)
@@ -353,4 +353,4 @@ class PostgreSQL(Database):
 
 
 async def _no_reset(_: object) -> None:
-    """No statement here changes a session, so the round trip that would undo changes is left out."""
+    """Skip the reset of a connection, since no statement of this project changes its session."""

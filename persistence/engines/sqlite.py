@@ -28,8 +28,8 @@ from persistence.errors import Busy, Duplicate, StartError, Unavailable
 
 logger = logging.getLogger("cloudarc")
 
-# A disk that is full, gone or read-only, and a server that stops. Everything else, but somebody else's
-# lock, is a fault of ours.
+# A disk that is full, missing or read-only, and a server that stops. All other errors, except locks, are
+# faults of the code.
 TRANSIENT_SQLITE_CODES = {
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_IOERR,
@@ -44,7 +44,7 @@ def translate_error(error: BaseException) -> BaseException:
         return error
     if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_CONSTRAINT_UNIQUE:
         return Duplicate(str(error))
-    # The low byte of a code is its kind.
+    # The low byte of an error code is its primary code.
     kind = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return Busy()
@@ -107,7 +107,7 @@ class SQLiteReading(Transaction):
 
 
 class SQLiteSnapshot(SQLiteReading):
-    """A connection of its own, since the others see what is committed meanwhile."""
+    """A snapshot needs its own connection, since the others see later commits."""
 
     async def __aenter__(self) -> Connection:
         self.connection.raw.execute("BEGIN")
@@ -206,13 +206,13 @@ class SQLiteWriting(Transaction):
 
 
 def keep_private(path: str) -> None:
-    """Create a database file that its owner alone can read, or narrow one of this user that is wider.
+    """Create a database file that only its owner can read, or restrict an existing file of this user.
 
     SQLite gives its log and its index the mode of the file. Errors are left to SQLite, which meets them too.
     """
     path = os.path.realpath(path)
     with suppress(OSError):
-        # An existing file is never opened: to close it would end the locks that this process has on it.
+        # An existing file is not opened: closing it would release the locks of this process on it.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     for each in (path, f"{path}-wal", f"{path}-shm", f"{path}-journal"):
         with suppress(OSError):
@@ -244,7 +244,7 @@ class SQLite(Database):
             self.aside_readers = [SQLiteConnection(self, self._open()) for _ in range(limits.THREADS_ASIDE)]
             for each in (self.reader, *self.aside_readers):
                 each.raw.execute("PRAGMA query_only=ON")
-            # Whoever has a place takes one, so there is always one left.
+            # The queue has as many places as there are readers, so a reader is always free.
             self.idle_readers = self.aside_readers[:]
         except sqlite3.Error as error:
             raise StartError(f"The database {self.path} cannot be opened: {error}.") from error
@@ -269,7 +269,7 @@ class SQLite(Database):
         await self.commits.close()
 
     async def read_in_thread(self, prepared: CompiledStatement, params: Mapping[str, Any]) -> list[Row]:
-        """Run a slow read in a thread, on a connection of its own, while other calls are answered.
+        """Run a slow read in a thread, on a connection of its own.
 
         Raises Unavailable.
         """
@@ -282,10 +282,10 @@ class SQLite(Database):
                 await asyncio.wait([reading], timeout=limits.SEARCH_SECONDS if prepared.search else None)
                 late = not reading.done()
             finally:
-                # Nothing else uses the connection meanwhile, so this read alone is interrupted.
+                # No other read uses the connection, so the interrupt ends this read alone.
                 while not reading.done():
                     reader.raw.interrupt()
-                    # SQLite ignores an interrupt that comes before the thread has begun, so it is repeated.
+                    # SQLite ignores an interrupt before the thread has begun, so it is repeated.
                     with suppress(asyncio.CancelledError):
                         await asyncio.wait([reading], timeout=limits.INTERRUPT_SECONDS)
                 self.idle_readers.append(reader)
