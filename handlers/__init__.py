@@ -1,1 +1,1 @@
-"""What each operation does: one module per noun, one function per operationId."""
+"""The handlers: one module per noun, one function per operationId."""

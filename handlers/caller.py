@@ -1,4 +1,4 @@
-"""Who is calling."""
+"""The caller of an operation."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -46,7 +46,7 @@ class Caller:
 
     @property
     def actor_id(self) -> int:
-        """Who it is among its kind of actors, whatever its token: the id of a client, a key, an operator."""
+        """The id of the actor: of the client whatever its token, of the API key, or of the operator."""
         return self.client_id or self.id
 
     @property
@@ -62,11 +62,11 @@ class Caller:
 
     @property
     def client_filter(self) -> dict[str, int]:
-        """What a client's lists and new resources are bound to; nothing for an operator."""
+        """The filter of a client's lists and new resources. It is empty for an operator."""
         return {} if self.client_id is None else {"client_id": self.client_id}
 
     def has_scope(self, scope: str | None) -> bool:
-        """Whether the scopes allow what needs ``scope``. A client needs none: it sees only its own."""
+        """Return whether the caller has a scope. A client needs none, since it sees only its own data."""
         return scope is None or self.kind == "client" or "*" in self.scopes or scope in self.scopes
 
     def require_scopes(self, scopes: Iterable[str], task: str) -> None:

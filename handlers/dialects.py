@@ -18,15 +18,15 @@ View = Callable[..., Body]
 BASE_PATH = "/api/v1"
 
 MAX_UNPAGED = 1_000
-"""How many rows a client's list without pages has at most, the newest; the contract's maxItems."""
+"""The rows of a client's list without pages, the newest. The contract has the same ``maxItems``."""
 
 EXCERPT = 5_000
-"""How many characters a list or an event shows of a long text; the contract's maxLength."""
+"""The characters of a long text in a list or an event. The contract has the same ``maxLength``."""
 
 
 @dataclass(frozen=True)
 class Views:
-    """How a noun looks: as an item and as a row of a list, to each kind of caller.
+    """The views of a noun: as an item and as a row of a list, for each kind of caller.
 
     A view takes what persistence answers and the dialect, for its instants. Without a row's view
     the item's serves both.
@@ -39,7 +39,7 @@ class Views:
 
 
 class Dialect:
-    """What both dialects have in common. The methods answer a body, a status and headers."""
+    """The base of both dialects. Its methods return a body, a status and headers."""
 
     name: str
 
@@ -59,7 +59,7 @@ class Dialect:
 
     @classmethod
     def list_limit(cls, limit: int) -> int:
-        """How many rows a list has that only an operator gets in pages."""
+        """Return the rows of a list that only an operator gets in pages."""
         raise NotImplementedError
 
     @classmethod
@@ -155,7 +155,7 @@ def credential_dates(row: Any, dialect: type["Dialect"]) -> Body:
 
 
 def deleted(id: int) -> Body:
-    """That a resource is deleted."""
+    """Return the body that confirms a deletion."""
     return {"id": id, "deleted": True}
 
 
@@ -168,7 +168,7 @@ INSTANT = re.compile(
 
 
 MAX_NAMED = 5
-"""How many members a refusal names."""
+"""The members that a refusal names."""
 
 
 def amounts(values: Iterable[str | int | float | Decimal], path: Callable[[int], str]) -> list[Decimal]:

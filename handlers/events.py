@@ -1,4 +1,4 @@
-"""Events (ArcBilling, "Webhooks"), for those who ask instead of being told. In neither document."""
+"""Events (ArcBilling, "Webhooks"), for clients that poll. Neither document has this operation."""
 
 import orjson
 

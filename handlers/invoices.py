@@ -41,7 +41,7 @@ def _item(row: Row, lines: Sequence[Row], dialect: type[Dialect]) -> Body:
 
 
 def _paid(row: Row) -> Body:
-    """What the operator's document tells of an invoice that was paid."""
+    """Return the data of the event ``invoice.paid``."""
     return {"id": row.id, "client_id": row.client_id, "total": str(row.total), "currency": row.currency}
 
 

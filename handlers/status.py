@@ -1,4 +1,4 @@
-"""Whether the service is up (CloudBill, "GET /api/v1/status")."""
+"""The status of the service (CloudBill, "GET /api/v1/status")."""
 
 from datetime import datetime
 

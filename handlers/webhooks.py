@@ -78,7 +78,7 @@ RECOVERED = Views(client=_recovered, admin=_recovered)
 
 
 def _deliveries(attempts: Mapping[int, Sequence[Row]]) -> Views:
-    """How deliveries look with their attempts, which are found by the delivery's id."""
+    """Return the views of deliveries with their attempts, by the id of the delivery."""
 
     def view(row: Row) -> Body:
         return _delivery(row, attempts.get(row.id, ()))
@@ -124,7 +124,7 @@ async def get_webhook(id: int, user: Caller, db: Connection) -> HandlerResult:
 async def create_webhook(
     body: dict[str, Any], user: Caller, db: Connection, now: datetime, box: Box, private_targets: bool
 ) -> HandlerResult:
-    """Have a URL told of events, and show the secret."""
+    """Subscribe a URL to events, and show its secret once."""
     _require_readable(user, body["events"])
     # Nothing is locked yet while its host is looked up.
     await check_resolves_public(body["url"], private=private_targets)

@@ -51,7 +51,7 @@ HEADERS = {
 }
 
 TRIES = 10
-"""How often a minute one address may try to sign in."""
+"""The sign-in attempts of an IP address in a minute."""
 
 Charge = Callable[[str], Awaitable[int]]
 """Counts a try to sign in for an address; the seconds to wait, 0 where it is admitted."""

@@ -33,7 +33,7 @@ INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(?:\.\d+)?)?")
 
 
 def label(name: str) -> str:
-    """What people call a member."""
+    """The labels of members."""
     words = name.removesuffix("_id").removesuffix("_at") if name not in LABELS else ""
     return LABELS.get(name) or words.replace("_", " ").capitalize()
 
@@ -99,7 +99,7 @@ def _values(document: contract.Document, kind: str, spec: Mapping[str, Any]) -> 
 
 
 def _title(name: str, kind: str) -> str:
-    """What a field is called: what is typed is a number, or an instant in UTC."""
+    """Return the label of a field. It mentions numbers, and UTC for instants."""
     if kind == "number" and name.endswith("_id"):
         return f"{label(name)} ID"
     return f"{label(name)} (UTC)" if kind == "instant" else label(name)

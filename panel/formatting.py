@@ -1,4 +1,4 @@
-"""How members of the contract's objects are shown."""
+"""Format the members of objects for display."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ BAD = {"overdue", "suspended", "failed", "expired", "high"}
 
 @dataclass(frozen=True)
 class Cell:
-    """A text, where it leads, and how it looks: good, bad or neutral for a state, meter, when."""
+    """A formatted value: its text, its link and its style."""
 
     text: str
     href: str = ""
@@ -59,7 +59,7 @@ def _attempts(rows: list[Mapping[str, Any]]) -> str:
 
 
 def title(one: str, item: Mapping[str, Any]) -> str:
-    """What an object is called on its page."""
+    """Return the title of an object's page."""
     names = ("ticket_number", "invoice_number", "title", "name", "domain", "url", "event")
     person = f"{item.get('first_name', '')} {item.get('last_name', '')}".strip()
     said = person or next((str(item[name]) for name in names if item.get(name)), "")

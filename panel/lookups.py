@@ -1,4 +1,4 @@
-"""What an operator may type into the search box, and which lists may know it."""
+"""Lookups: the lists that may contain the text in the search box."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence

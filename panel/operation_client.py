@@ -1,4 +1,4 @@
-"""How the panel calls an operation: with what the API would be sent, for the answer that it would give."""
+"""Call operations as a client of the API does, in the same process."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ class OperationResult:
 
     @property
     def faults(self) -> dict[str, str]:
-        """What is wrong, by the names of fields: ``items.0.amount``."""
+        """The messages of a refusal by the names of fields, such as ``items.0.amount``."""
         found: dict[str, str] = {}
         for each in self.body["error"].get("details", ()):
             # Beside its field a fault needs no name, which is not the field's label anyway.
@@ -47,12 +47,12 @@ class OperationResult:
 
     @property
     def more(self) -> bool:
-        """Whether another page follows."""
+        """Whether there is a next page."""
         return "Link" in self.headers
 
     @property
     def next_after(self) -> str | None:
-        """What the next page follows, None where there is none."""
+        """The cursor of the next page, or None."""
         target = self.headers.get("Link", "").partition(">")[0]
         return parse_qs(target.partition("?")[2]).get("after", [None])[0]
 

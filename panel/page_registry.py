@@ -109,13 +109,13 @@ class PanelPage:
 
     @property
     def names(self) -> tuple[str, str]:
-        """What its nouns are called, many and one."""
+        """The plural and the singular of the page's noun."""
         title = self.tag.replace("_", " ").capitalize()
         return NAMES.get(self.id) or NAMES.get(self.tag) or (title, title.lower().removesuffix("s"))
 
     @property
     def label(self) -> str:
-        """What is on the button that leads there."""
+        """The label of the button that leads to the page."""
         name = self.path.rpartition("/")[2] if self.kind == "verb" else self.kind
         words = {"create": "New", "update": "Edit", "rotate-secret": "Rotate secret", "test": "Send a test"}
         if self.kind == "create":
@@ -128,7 +128,7 @@ class PanelPage:
 
     @property
     def dangerous(self) -> bool:
-        """Whether it takes something away."""
+        """Whether the operation is destructive."""
         return self.kind == "delete" or self.id in ("terminate_service", "suspend_service")
 
     def fill(self, values: Sequence[str]) -> str:
@@ -154,7 +154,7 @@ class PageRegistry:
         return next((each for each in self.by_id.values() if (each.kind, each.path) == (kind, path)), None)
 
     def actions(self, path: str) -> list[PanelPage]:
-        """What can be done to what lies at a path: changed, then its verbs, deleted last."""
+        """Return the actions on the object at a path: update first, then its verbs, delete last."""
         found = [
             each
             for each in self.by_id.values()
@@ -215,7 +215,7 @@ def _members(document: contract.Document, operation: contract.Operation) -> tupl
 
 
 def is_allowed(page: PanelPage, item: Mapping[str, Any]) -> bool:
-    """Whether an object is in a state from which the page's verb may start, as far as there is a rule."""
+    """Return whether the state of an object allows the verb of a page."""
     verb = VERBS.get(page.tag, {}).get(page.path.rpartition("/")[2])
     state = {"overdue": "unpaid"}.get(str(item.get("status")), str(item.get("status")))
     if page.id == "reply_to_ticket" or page.id == "close_ticket":

@@ -1,4 +1,4 @@
-"""What the pages do: lists, items, and forms that create, change, delete or do what a verb says."""
+"""The handlers of the pages: lists, items and forms."""
 
 import re
 import secrets
@@ -19,7 +19,7 @@ from panel.sessions import SignedInOperator
 
 ROWS = 25
 SOME = 5
-"""How many rows a list has, and one that stands on another page."""
+"""The rows of a list, and of a list within another page."""
 
 SECRETS = ("token", "key", "secret")
 
@@ -42,7 +42,7 @@ class Section:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What the list shows, but whom it belongs to."""
+        """The columns of the list, except its owner."""
         owner = f"{self.query.strip('?').partition('=')[0] or 'client_id'}"
         return tuple(name for name in self.page.columns if name != owner)
 
@@ -289,17 +289,17 @@ class PageHandlers:
         )
 
     def _others(self, page: PanelPage) -> list[PanelPage]:
-        """What else can be done to the same object."""
+        """Return the other actions on the same object."""
         below = self._item_page(page)
         return [each for each in self.pages.actions(below.path) if each is not page] if below else []
 
     def _one(self, page: PanelPage) -> str:
-        """What the object is called that a form is about."""
+        """Return the name of the object of a form."""
         found = self._item_page(page) or self.pages.find("item", page.object_path)
         return (found or self.pages.find("list", page.list_path) or page).names[1]
 
     def _facts(self, page: PanelPage, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What is known of an object that has no page of its own, from its list."""
+        """Return the members of an object without a page of its own."""
         above = self.pages.find("list", page.list_path)
         own = page.kind == "create" or self._item_page(page)
         return {} if own or above is None else {name: data.get(name) for name in above.columns}
@@ -379,7 +379,7 @@ class PageHandlers:
         return result
 
     def _done(self, request: Request) -> str:
-        """What was done just now, as the page before this one says."""
+        """Return the confirmation of the previous action."""
         done = request.query_params.get("done", "")
         if done == UNCHANGED:
             return "Nothing was different, so nothing was changed."
@@ -392,7 +392,7 @@ def _ids(page: PanelPage, request: Request) -> tuple[str, ...]:
 
 
 def _headers(page: PanelPage, sent: submitted.Sent) -> dict[str, str]:
-    """What makes a form that is sent twice one request, and refuses to change what has changed meanwhile."""
+    """Return the idempotency key and the version of a form."""
     if page.kind in ("create", "verb"):
         return {"Idempotency-Key": submitted.one(sent, "_key")}
     etag = submitted.one(sent, "_etag")

@@ -37,16 +37,16 @@ class SignedInOperator:
     caller: Caller
     secret: str
     device: str = ""
-    """The value of the device's cookie, where one is to be set."""
+    """The value of a new device cookie, or empty."""
 
     @property
     def csrf(self) -> str:
-        """What a form of this session holds, and a page of another site cannot know."""
+        """The anti-forgery token of this session's forms."""
         return hmac.new(self.secret.encode(), b"form", "sha256").hexdigest()
 
 
 class Sessions:
-    """Who has signed in. ``disabled_password_hashes`` are hashes of passwords that everybody knows.
+    """The sessions of operators. ``disabled_password_hashes`` are hashes of public passwords.
 
     Without ``box`` no device is known.
     """
@@ -64,7 +64,7 @@ class Sessions:
         self.box = box
 
     async def find(self, request: Request) -> SignedInOperator | None:
-        """Who has signed in with the request's cookie. Raises Unavailable."""
+        """Return the operator of a request's session cookie, or None. Raises Unavailable."""
         secret = read_cookie(request, COOKIE)
         if not secret:
             return None

@@ -17,7 +17,7 @@ MAX_FIELDS = 2000
 
 
 class Bounds(NamedTuple):
-    """How many bytes a form may have, and in how many seconds it must have come."""
+    """The bytes of a form, and the seconds in which it must arrive."""
 
     size: int
     seconds: float
@@ -37,7 +37,7 @@ PIECE = 8 * 1024
 
 
 class BadForm(Exception):
-    """What was sent is no form of ours; the message is for the operator.
+    """The request has no form of this panel. The message is for the operator.
 
     Where the form was not read to its end, its connection is closed, since what follows there belongs to it.
     """
@@ -52,7 +52,7 @@ Sent = Mapping[str, list[str]]
 
 
 def check_headers(request: Request) -> None:
-    """Refuse what no page of ours sends, before anything of it is read. Raises BadForm."""
+    """Refuse a request that no page of the panel sends, before its body is read. Raises BadForm."""
     _refuse_foreign(request)
     if request.headers.get("content-type", "").partition(";")[0].strip() != CONTENT_TYPE:
         raise BadForm(415, f"Only forms are accepted here, with the Content-Type {CONTENT_TYPE}.", close=True)
@@ -151,7 +151,7 @@ def one(sent: Sent, name: str) -> str:
 
 
 def object_of(fields: Sequence[Field], sent: Sent) -> dict[str, Any]:
-    """What was filled in, as the contract's object, without what was left empty."""
+    """Return the object of a form, without empty fields."""
     result: dict[str, Any] = {}
     for each in fields:
         name = each.name.rpartition(".")[2]
@@ -176,7 +176,7 @@ def _rows(field: Field, sent: Sent) -> Iterator[dict[str, Any]]:
 
 
 def _value(kind: str, text: str) -> Any:
-    """What a text stands for; what is none is left to the contract, which says what is wrong with it."""
+    """Return the value of a text. The contract explains texts without one."""
     if kind == "number" and re.fullmatch(r"-?\d{1,19}", text, re.ASCII):
         return int(text)
     if kind == "yesno":

@@ -38,7 +38,7 @@ FOLDED_AT = 50_000
 """PostgreSQL adds a tally for each row; after so many they are added up, so that no statement takes long."""
 
 Progress = Callable[[int, int], None]
-"""Is told how many rows are done, and how many there are."""
+"""A function that receives the number of finished rows and of all rows."""
 
 
 class Damaged(StartError):
@@ -359,7 +359,7 @@ def _read(values: Any, readers: Sequence[Callable[[Any], Any]]) -> list[Any]:
 
 
 async def _give_on(db: Connection, database: Database, given: dict[str, int]) -> None:
-    """Let the database give out ids that nobody had before, also where the last rows were deleted."""
+    """Let the database continue with unused ids, even if the last rows were deleted."""
     for table in _nouns():
         if list(table.primary_key.columns.keys()) != ["id"]:
             continue

@@ -87,7 +87,7 @@ GET = where_id(select(TABLE), TABLE.c.id).where(NOT_DELETED)
 # deleted, never while.
 HOLD = where_id(select(TABLE.c.id), TABLE.c.id).where(NOT_DELETED).with_for_update(read=True, key_share=True)
 HELD: dict[str, Any] = {"read": True, "key_share": True, "of": TABLE}
-"""How a statement holds the client that it selects from."""
+"""The lock on the client that a statement selects from."""
 
 HOLD_ALONE = where_id(select(TABLE.c.version), TABLE.c.id).where(NOT_DELETED).with_for_update()
 
@@ -147,7 +147,7 @@ KEEPS = {
     "domains": "active domains (cancel or delete them)",
     "tickets": "tickets that are not closed (close them)",
 }
-"""What keeps a client from being deleted, and what to do about it."""
+"""The reasons that prevent the deletion of a client, with their remedies."""
 
 DELETE = (
     sql_update(Client)

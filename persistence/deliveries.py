@@ -1,4 +1,4 @@
-"""Deliveries: that a webhook is to be told of an event, when next, and every attempt at it."""
+"""Deliveries of events to webhooks, and their attempts."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -118,7 +118,7 @@ MOST_ROWS = 100
 """As many as a page has at most."""
 
 MOST_ANSWERED = 150_000
-"""How many characters the answers of all attempts on a page have together."""
+"""The characters of all responses on a page of attempts together."""
 
 # Ranked by the index alone: a delivery that is resent again and again has many attempts.
 _RANKED = (
@@ -158,7 +158,7 @@ RESEND = (
 )
 
 MOST_JUDGED = 10_000
-"""How many pending deliveries are looked at for the names of their events."""
+"""The pending deliveries whose event names are read."""
 
 # A test sends example data, so it does not count.
 _PENDING_OF_WEBHOOK = (
@@ -216,7 +216,7 @@ CATCH_UP = (
 
 
 async def test(db: Connection, webhook_id: int, *, uid: str, event: str, base: str, now: datetime) -> Row:
-    """Have a webhook told of an example."""
+    """Create a test delivery."""
     return await require(
         db,
         INSERT_TEST,
@@ -253,7 +253,7 @@ async def get(db: Connection, webhook_id: int, id: int) -> Row:
 
 
 async def resend(db: Connection, webhook_id: int, id: int, now: datetime) -> Row:
-    """Have a delivery made again, whatever became of it. Raises NotFound, Conflict."""
+    """Resend a delivery, whatever its status. Raises NotFound, Conflict."""
     row = await db.fetch_one(RESEND, webhook_id=webhook_id, key=id, now=now)
     if row is None:
         await get(db, webhook_id, id)

@@ -1,4 +1,4 @@
-"""What persistence refuses, and why. Status numbers are the server's business."""
+"""The refusals of persistence. The server maps them to statuses."""
 
 
 class Refusal(Exception):

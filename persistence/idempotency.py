@@ -100,7 +100,7 @@ PURGE = delete(IdempotencyKey).where(
 _TEXTS_OF_DAY = (TEXTS.c.caller == bindparam("of"), TEXTS.c.day == bindparam("on", type_=Date))
 
 LOOKED_UP = 50
-"""How many digests one statement looks for."""
+"""The digests in one statement."""
 
 GET_TEXTS = select(TEXTS.c.digest, TEXTS.c.sealed).where(
     *_TEXTS_OF_DAY, TEXTS.c.digest.in_([bindparam(f"digest_{nth}", type_=String) for nth in range(LOOKED_UP)])

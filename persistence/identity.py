@@ -1,4 +1,4 @@
-"""What makes two spellings the same email address, host name or operator's name. Pure.
+"""The identity of email addresses, host names and operators' names in different spellings. Pure.
 
 Texts are kept as they were written, but for host names. They are compared by what these functions return.
 """
@@ -67,5 +67,5 @@ def operator_name(text: str) -> str:
 
 
 def _has_hidden_characters(text: str) -> bool:
-    """Whether a text has control, format, unassigned or private characters, or white space but a blank."""
+    """Return whether a text has control, format or unassigned characters, or white space except a blank."""
     return any(each != " " and unicodedata.category(each)[0] in "CZ" for each in text)

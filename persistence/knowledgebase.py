@@ -41,7 +41,7 @@ TABLE = Article.__table__
 _CATEGORY = TABLE.c.category == bindparam("category", type_=BigInteger)
 
 SHOWN_CHARACTERS = 5_001
-"""How much of an article's content a list reads: what it shows, and one to tell whether there is more."""
+"""The characters of an article that a list reads: those that it shows, and one more."""
 
 # Under its own name, so that a row of a list is read like any other.
 _CONTENT = func.substr(TABLE.c.content, 1, SHOWN_CHARACTERS, type_=Text).label("content")

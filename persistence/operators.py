@@ -282,7 +282,7 @@ async def reset_attempts(db: Connection, name: str, rules: Sequence[DelayRule]) 
 
 
 async def has_password(db: Connection, operator: Row) -> bool:
-    """Whether an operator has the password hash still, which then stays so until the transaction ends."""
+    """Return whether an operator still has a password hash, and lock it until the transaction ends."""
     return await db.fetch_one(UNCHANGED, operator=operator.id, looked_at=operator.password_hash) is not None
 
 

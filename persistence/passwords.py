@@ -49,7 +49,7 @@ async def hashed(password: str, caller: Hashable = None) -> str:
 DUMMY_HASH = (
     "$argon2id$v=19$m=19456,t=2,p=1$+F+73ze5f+Wi/EWeBVT1HA$P9XZunUm5JHP9omzHQzccPMrGK0Qxi5j3evcuRW5MnY"
 )
-"""The hash of no operator's password: an attempt for a name that nobody has takes as long as any other."""
+"""A hash for attempts with an unknown name, so that they take as long as any other."""
 
 NICENESS = 10
 """How far the thread of sign-ins stands behind those that answer calls; one that stood further behind could
@@ -92,7 +92,7 @@ def sign_in_place(*, known_device: bool) -> Iterator[None]:
 
 
 async def fits(password_hash: str, password: str) -> bool:
-    """Whether a hash is that of a password, checked in the thread of sign-ins."""
+    """Return whether a password has a hash, checked in the thread of sign-ins."""
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(_sign_in_thread, _fits, password_hash, password)
 

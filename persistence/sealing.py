@@ -37,7 +37,7 @@ def _derive(secret_key: str, info: bytes) -> tuple[str, bytes]:
 
 
 def _derived(secret_key: str) -> tuple[str, AESGCM]:
-    """How texts under a key begin, and what seals them."""
+    """A key: the prefix of the texts that it seals, and its cipher."""
     name, key = _derive(secret_key, INFO)
     return f"{VERSION}.{name}.", AESGCM(key)
 
@@ -59,11 +59,11 @@ class Box:
         self._ciphers = dict([_derived(other)] if other else []) | {self._prefix: self._cipher}
 
     def is_current(self, sealed: str) -> bool:
-        """Whether a text is sealed with the key that seals now."""
+        """Return whether a text is sealed with the current key."""
         return sealed.startswith(self._prefix)
 
     def opens(self, sealed: str, context: str) -> bool:
-        """Whether a text can be opened here."""
+        """Return whether this box can open a text."""
         try:
             self.open(sealed, context)
         except Unsealable:
@@ -77,7 +77,7 @@ class Box:
         return self._prefix + base64.b64encode(nonce + sealed).decode()
 
     def open(self, sealed: str, context: str) -> str:
-        """What was sealed. Raises Unsealable."""
+        """Return the text that was sealed. Raises Unsealable."""
         if not sealed:
             raise Unsealable("Nothing was sealed here yet.")
         version, name, _ = (*sealed.split("."), "", "")[:3]

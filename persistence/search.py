@@ -38,25 +38,25 @@ from sqlalchemy.types import NullType, TypeDecorator
 from persistence.database import Connection
 
 MAX_WORDS = 8
-"""How many words of a search count; what is written without a blank is one."""
+"""The words of a search that count. Text without a blank is one word."""
 
 MAX_PAIRS = 24
-"""How many pairs of characters of a search count, of scripts that are written without blanks."""
+"""The pairs of characters of a search that count, in scripts without blanks."""
 
 MIN_PREFIX = 2
-"""How many letters a word needs to match longer words. One letter would begin a large part of all words."""
+"""The letters that a word needs to match longer words. One letter would match a large part of all words."""
 
 # PostgreSQL keeps no more than a mebibyte of one row's words, and some characters are folded to eighteen.
 MAX_FOLDED = 100_000
 
 PART = 4096
-"""How many characters are normalized at a time, so that no more are than are kept."""
+"""The characters that are normalized at a time, so that little more is normalized than is kept."""
 
 LONG = 4000
 """Texts of more characters are folded in a thread. The dearest character takes 4 µs, most take a tenth."""
 
 MAX_LETTERS = 64
-"""How many letters of a word count. What is longer is seldom a word, and an index would keep it twice."""
+"""The letters of a word that count. Longer texts are seldom words, and an index would store them twice."""
 
 APOSTROPHES = "'`´‘’‛′ʹʻʼʽʾʿˈꞋꞌ՚׳＇"
 """Characters that are typed for an apostrophe, in all keyboards' and writers' manners."""
@@ -223,7 +223,7 @@ _ANYWHERE = "ABCD"
 
 
 class _Matches(ColumnElement[Any]):
-    """Whether the index has the words."""
+    """The condition that the index has the words."""
 
     inherit_cache = False
     # Not Boolean, of which SQLite's compiler would write "= 1".
@@ -258,7 +258,7 @@ WORST_RANK = sum(points for _, _, points, _ in _POINTS)
 
 
 class _Rank(_Matches):
-    """How far from the best match a row is: 0 is best. It depends on the row and the words alone.
+    """The rank of a row: 0 is the best match. It depends on the row and the words alone.
 
     A row whose title has all words comes first, then one that has all of them among its strong words, then
     one whose title or strong words have some of them.
@@ -311,7 +311,7 @@ class Index:
         return select(self.table.c.rowid).where(self.matches)
 
     def row(self, id: int, *texts: str) -> dict[str, Any]:
-        """What is kept of a row's texts, one for each field; each word once."""
+        """Return the row of the index: the distinct words of each field."""
         folded = {name: _kept(terms(text)) for name, text in zip(self.fields, texts, strict=True)}
         return {"rowid": id, **folded}
 
@@ -336,7 +336,7 @@ class RankedIndex(Index):
         super().__init__(name, "title", "strong", "content")
 
     def row(self, id: int, *texts: str) -> dict[str, Any]:
-        """What is kept of a row's title and content."""
+        """Return the row of the index for a title and a content."""
         title, content = map(terms, texts)
         counts = Counter(content)
         strong = _strong(title, counts)
@@ -344,7 +344,7 @@ class RankedIndex(Index):
 
 
 SHORT_TITLE = 4
-"""How many words a title has that says what the row is about and little else."""
+"""The words of a title that counts as specific."""
 
 
 def _strong(title: list[str], content: Counter[str]) -> list[str]:

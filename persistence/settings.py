@@ -1,4 +1,4 @@
-"""Settings that the operator changes at run time: one row, and each process's own copy of it."""
+"""Settings that an operator changes at run time: one row, and a copy in each process."""
 
 import asyncio
 import logging

@@ -69,7 +69,7 @@ REPLIES = TicketReply.__table__
 GET = where_id(select(TABLE), TABLE.c.id)
 
 SHOWN_REPLIES = 30
-"""How many replies a ticket and a page of replies show; the contract's maxItems."""
+"""The replies that a ticket and a page of replies show. The contract has the same ``maxItems``."""
 
 GET_LATEST_REPLIES = (
     select(REPLIES)

@@ -1,4 +1,4 @@
-"""Webhooks: the endpoints of others that are told of events. Their secrets are kept sealed."""
+"""Webhooks: endpoints that receive events. Their secrets are stored sealed."""
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
@@ -153,7 +153,7 @@ async def create(db: Connection, *, url: str, events: Collection[str], active: b
 
 
 def context(id: int) -> str:
-    """What the sealed secrets of a webhook are bound to."""
+    """Return the context that binds the sealed secrets of a webhook."""
     return f"webhook:{id}"
 
 

@@ -51,7 +51,7 @@ from webhooks.events import event_kinds
 
 
 def handler_finder(document: contract.Document) -> Callable[[str], Callable[..., Any]]:
-    """What finds the function of an operationId: in the module of the operation's tag."""
+    """Return a function that finds the handler of an operationId in the module of its tag."""
     modules = {each.id: f"handlers.{each.spec['tags'][0]}" for each in contract.operations(document)}
 
     def find(operation_id: str) -> Callable[..., Any]:
@@ -78,7 +78,7 @@ class Contract(OpenAPISpecification):
 
 @dataclass(frozen=True)
 class Parts:
-    """What runs beside the API, from the start of the server to its end."""
+    """The parts that run with the API, from the start of the server to its end."""
 
     database: Database
     counters: Counters
@@ -213,7 +213,7 @@ def _load_lazily(database: Database, panel: Panel) -> None:
 
 
 PREFLIGHT = {"origin", "access-control-request-method"}
-"""What makes an OPTIONS a preflight."""
+"""The headers of a preflight request."""
 
 
 class CrossOrigin(CORSMiddleware):

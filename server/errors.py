@@ -74,7 +74,7 @@ def invalid_request(*faults: ErrorDetail, status: int = 400) -> Problem:
 
 
 def to_problem(error: Exception) -> Problem:
-    """What the caller is told of an exception; of an unexpected one, nothing but that it happened."""
+    """Return the problem of an exception. An unexpected exception reveals no details."""
     if isinstance(error, Problem):
         return error
     for kind, status in REFUSALS.items():

@@ -91,7 +91,7 @@ def unlock_operator(settings: Settings, options: argparse.Namespace) -> None:
 
 
 def _failed(operator: Row, now: datetime) -> str:
-    """What has become of the latest sign-ins from devices that are not known."""
+    """Return the recent failed sign-ins of an operator."""
     if operator.failures is None or operator.updated_at <= now - operators.ATTEMPTS_KEPT:
         return ""
     seconds = math.ceil((operator.next_at - now).total_seconds())

@@ -25,7 +25,7 @@ from server.settings import SettingError, Settings, prepare_data_dir, secret_key
 
 @contextmanager
 def _bar(what: str) -> Iterator[Progress]:
-    """A bar on stderr, where that is a terminal."""
+    """Show a progress bar if stderr is a terminal."""
     with tqdm(desc=what, unit=" rows", disable=None, leave=False) as bar:
 
         def tell(done: int, total: int) -> None:
@@ -58,7 +58,7 @@ PURGED_AT_ONCE = 1000
 
 
 def purge(settings: Settings, options: argparse.Namespace) -> None:
-    """Delete events and deliveries of more than so many days, in batches that keep nobody waiting."""
+    """Delete old events and deliveries, in batches that block no request."""
     old = now() - timedelta(days=options.days)
 
     async def delete(database: Database) -> list[int]:

@@ -124,7 +124,7 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 def _check_metrics_ports(settings: Settings) -> None:
-    """The workers take them when they serve; whoever starts the server should hear now that they cannot."""
+    """Check the ports at the start, since the workers bind them later."""
     for port in settings.metrics_ports:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
