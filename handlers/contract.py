@@ -38,8 +38,8 @@ folder in which you run it.</p>
 </section>
 <section class="webhooks" aria-labelledby="webhooks">
 <h2 id="webhooks">Webhooks</h2>
-<p>What the operator's webhooks are sent, signed, as a POST of JSON. The contract has them under
-<code>x-webhooks</code>.</p>
+<p>The server sends these events to webhooks, as signed POST requests with JSON. The contract lists them
+under <code>x-webhooks</code>.</p>
 {webhooks}</section>
 <script>{script}</script>
 <script>{start}</script>
@@ -54,6 +54,7 @@ h1 { font-size: 1.25rem; margin: 0; padding: 10px 20px }
 .webhooks { max-width: 1460px; margin: 0 auto; padding: 0 20px 40px; box-sizing: border-box }
 .webhooks details { border: 1px solid #888; border-radius: 4px; margin: 0 0 10px; padding: 8px 12px }
 .webhooks summary { cursor: pointer; overflow-wrap: anywhere }
+.webhooks a { color: #1d5fb0 }
 .webhooks pre { overflow-x: auto; white-space: pre-wrap; overflow-wrap: anywhere }
 .swagger-ui .info .title small { background: #5f6675 }
 .swagger-ui .info .title small.version-stamp { background: #4a7300 }
@@ -65,6 +66,7 @@ h1 { font-size: 1.25rem; margin: 0; padding: 10px 20px }
 .swagger-ui .btn.authorize { color: #1f7048; border-color: #1f7048 }
 @media (prefers-color-scheme: dark) {
   body { background: #1a1d22; color: #d8dce3 }
+  .webhooks a { color: #8ab8f2 }
   #docs { background: #fff; filter: invert(90%) hue-rotate(180deg) }
   #docs .topbar { filter: invert(100%) hue-rotate(180deg) }
 }

@@ -27,7 +27,7 @@ async function signIn(page) {
 
 async function handOut(page) {
   await page.fill('#q', 'smith jane');
-  await page.getByRole('button', { name: 'Search' }).click();
+  await page.getByRole('search', { name: 'Clients' }).getByRole('button', { name: 'Search' }).click();
   await page.getByRole('link', { name: '42', exact: true }).click();
   await page.getByRole('link', { name: 'Edit' }).click();
   await page.getByRole('link', { name: 'Generate API token' }).click();
