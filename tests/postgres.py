@@ -99,7 +99,7 @@ class Postgres:
         """Stop it; SIGQUIT is its immediate stop, after which it must recover from its log."""
         if self.server is not None:
             self.server.send_signal(number)
-            self.server.wait(30)
+            self.server.wait(90)
 
 
 @contextmanager

@@ -217,6 +217,8 @@ class TestServe:
             until(lambda: taken)
             wire = Wire(port_of(base))
             wire.send(send("/tickets", CLIENT, TICKET)[:-1])
+            # Answered behind it, so it has been read.
+            assert httpx.get(f"{base}/status").status_code == 200
             process.send_signal(signal.SIGTERM)
             raw = sqlite3.connect(tmp_path / "var" / "cloudarc.db")
             until(lambda: raw.execute(f"SELECT claim {OURS}").fetchone() == (None,), 4)
