@@ -56,6 +56,9 @@ VERSIONS: Mapping[int, contract.Version] = {42: "3.1"}
 UNIT_PHASES = ("examples", "coverage", "fuzzing")
 OTHER = "other client"
 
+SHARED = frozenset({"announcements", "knowledgebase"})
+"""The tags of resources that belong to no client."""
+
 # Operations whose refusal was looked at, in the process of one run.
 REFUSED: set[str] = set()
 
@@ -244,11 +247,12 @@ class Outcome:
 
     @property
     def owned(self) -> set[str]:
-        """The operations that read one resource of a client."""
+        """The operations that read one resource of a client. Every client reads the same ``SHARED`` ones."""
         return {
             label
             for label, each in self.operations.items()
             if self.audience == "client" and each.method == "get" and "{" in each.path
+            if not SHARED.intersection(each.spec["tags"])
         }
 
     @property
