@@ -1,6 +1,7 @@
 """The benchmarks can fail: a bar by its figure, an answer by its JSON, a run by a wrong status."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from openapi_schema_validator import OAS30Validator
 
 from benchmarks import report
 from benchmarks.bars import BARS, Bar, judge
@@ -22,7 +24,8 @@ from benchmarks.profiling import LAYERS, NoProfile, Profile, by_layer
 from benchmarks.store import Store
 from benchmarks.throughput import HELLO, NO_IO, NO_IO_STOCK, Sample
 from benchmarks.variants import OURS, write_specs
-from benchmarks.work import LIST, TICKETS, WORK, Unequal, compare
+from benchmarks.work import LIST, TICKETS, WORK, Request, Unequal, compare
+from openapi import contract, loading
 from persistence import migrations
 
 
@@ -100,6 +103,27 @@ def whole_run() -> report.Run:
     }
     run.pipeline = {LIST.name: Own(14.0, 0.7), TICKETS.name: Own(10.0, 0.5)}
     return run
+
+
+class TestWork:
+    @pytest.mark.parametrize("request_", WORK, ids=lambda each: each.name)
+    def test_a_body_fits_the_contract_as_other_validators_read_it(self, request_: Request) -> None:
+        """Stock Connexion is one of the peers and refuses what only an extension of the contract admits."""
+        document = loading.bundle()
+        (operation,) = [
+            each
+            for each in contract.operations(document)
+            if each.method.upper() == request_.method
+            and re.fullmatch(re.sub(r"{\w+}", "[^/]+", each.path), request_.path.partition("?")[0])
+        ]
+        if request_.body is None:
+            assert "requestBody" not in operation.spec
+            return
+        schema = operation.spec["requestBody"]["content"]["application/json"]["schema"]
+        branch = contract.branch(document, schema, request_.kind)
+        assert branch is not None
+        validator = OAS30Validator({**branch, "components": document["components"]})
+        assert list(validator.iter_errors(request_.body)) == []
 
 
 class TestComparing:

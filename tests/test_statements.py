@@ -1,13 +1,20 @@
 """How many statements each operation takes: a fixed number, however many rows it answers or writes."""
 
+import importlib
+import pkgutil
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Executable
+from sqlalchemy.sql.elements import ClauseElement
 
+import persistence
 from openapi import contract
 from persistence.engines.postgresql import PostgreSQLConnection
-from persistence.engines.sqlite import SQLiteConnection
+from persistence.engines.sqlite import SQLite, SQLiteConnection
+from persistence.statements import compile_all
 from server.request.pipeline import Pipeline
 from tests import factories
 from tests.contract_client import OPERATIONS, Api
@@ -239,3 +246,21 @@ class TestNoNPlusOne:
             factories.invoice(admin, items=[{"description": "Line", "amount": "1.00"}] * number)
             counts += [len(ran) for ran in counted.calls]
         assert counts == [number_of("create_invoice", "admin", backend)] * 2
+
+
+class TestLoading:
+    def test_no_constant_statement_is_left_for_the_first_request(self, tmp_path: Path) -> None:
+        """The server compiles all of them in a thread, since one alone may take ten milliseconds."""
+        names = [each.name for each in pkgutil.iter_modules(persistence.__path__, "persistence.")]
+        modules = [importlib.import_module(each) for each in names]
+        database = SQLite(str(tmp_path / "none.db"))
+        compile_all(database)
+        missing = [
+            f"{module.__name__}.{name}"
+            for module in modules
+            for name, each in vars(module).items()
+            if isinstance(each, Executable) and isinstance(each, ClauseElement)
+            if each not in database._prepared
+        ]
+        assert len(database._prepared) > 100
+        assert missing == []
