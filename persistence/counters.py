@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from redis.exceptions import RedisError, ResponseError
 
-from persistence.redis_pipeline import PREFIX, RedisPipeline, RedisTimeout, kind_of
+from persistence.redis_pipeline import PREFIX, RedisPipeline, RedisTimeout, error_name
 
 logger = logging.getLogger("cloudarc")
 
@@ -148,7 +148,7 @@ class Counters:
             if self.redis is not None:
                 await self.redis.renew()
         except (RedisTimeout, RedisError) as error:
-            logger.warning("Redis was not told that a credential ended (%s).", kind_of(error))
+            logger.warning("Redis was not told that a credential ended (%s).", error_name(error))
 
     def _doubt(self) -> None:
         self.check_both_until = self.local.clock() + self.window
@@ -173,5 +173,5 @@ class Counters:
         if not self.degraded:
             self.degraded = True
             logger.warning(
-                "Redis does not answer (%s); calls are counted in this process meanwhile.", kind_of(error)
+                "Redis does not answer (%s); calls are counted in this process meanwhile.", error_name(error)
             )

@@ -110,7 +110,7 @@ class RedisPipeline:
         try:
             await self._connect()
         except (RedisError, OSError, TimeoutError) as error:
-            logger.warning("Redis cannot be reached (%s); see CLOUDARC_REDIS_URL.", kind_of(error))
+            logger.warning("Redis cannot be reached (%s); see CLOUDARC_REDIS_URL.", error_name(error))
             self._start("connect", self._reconnect(OPEN_SECONDS))
             return False
         return True
@@ -310,6 +310,6 @@ async def _abort(connection: AbstractConnection) -> None:
     await connection.disconnect(nowait=True)
 
 
-def kind_of(error: BaseException) -> str:
+def error_name(error: BaseException) -> str:
     """Return the type of an error, since its text may name the address and the password."""
     return type(error).__name__

@@ -77,8 +77,8 @@ class Contract(OpenAPISpecification):
 
 
 @dataclass(frozen=True)
-class Parts:
-    """The parts that run with the API, from the start of the server to its end."""
+class Lifespan:
+    """The lifespan of the server: it starts and ends what runs beside the API."""
 
     database: Database
     counters: Counters
@@ -96,8 +96,8 @@ class Parts:
                 each.stop()
 
     @asynccontextmanager
-    async def lifespan(self, _: Any) -> AsyncIterator[None]:
-        """Run all parts. They end in the reverse order of their start."""
+    async def run(self, _: Any) -> AsyncIterator[None]:
+        """Start all parts, and end them in reverse order."""
         async with AsyncExitStack() as stack:
             stack.enter_context(stop_on_signal(self.stop))
             await stack.enter_async_context(self._stores())
@@ -162,10 +162,10 @@ def assemble(
     """
     counters = counters or Counters(None)
     live = LiveSettings(database, defaults)
-    parts = Parts(database, counters, live, worker, health, metrics, metrics_ports, load)
+    lifespan = Lifespan(database, counters, live, worker, health, metrics, metrics_ports, load)
     stack, pipeline = _build_stack(
         document,
-        parts.lifespan,
+        lifespan.run,
         partial(
             Pipeline,
             database=database,
