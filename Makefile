@@ -32,7 +32,7 @@ check: $(SETUP) ## judge format, lint, types, imports and contract; write nothin
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/test_contract.py tests/test_contract_growth.py tests/test_requirements.py tests/test_language.py -k "not TestDeprecated"
+	$(BIN)/python -m pytest -q tests/contract/test_contract.py tests/contract/test_growth.py tests/quality/test_requirements.py tests/quality/test_language.py -k "not TestDeprecated"
 
 audit: ## look for known weaknesses in what is installed; needs PyPI itself
 	@$(PYTHON) -m venv build/audit
@@ -63,7 +63,7 @@ postman: $(SETUP) ## write collections for Postman to build/postman
 	$(BIN)/python -m tests.judges.postman
 
 publish: $(SETUP) ## make the contract of today the published one, as a part of a release
-	$(BIN)/python -m tests.contract_growth publish
+	$(BIN)/python -m tests.contract.growth publish
 
 soak: $(SETUP) ## kill and hinder real processes for twenty minutes, and print what held
 	$(BIN)/python -m tests.soak
@@ -100,4 +100,4 @@ spec: $(SETUP) ## bundle, validate and judge the contract; write it to build/
 	@cp openapi/arazzo.yaml build/
 	$(BIN)/openapi-spec-validator build/openapi.yaml build/openapi-client.yaml build/openapi-admin.yaml \
 	  build/openapi-3.1.yaml build/openapi-3.1-client.yaml build/openapi-3.1-admin.yaml
-	$(BIN)/python -m pytest -q tests/test_contract.py
+	$(BIN)/python -m pytest -q tests/contract/test_contract.py

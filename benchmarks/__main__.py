@@ -14,7 +14,7 @@ from benchmarks.load import Failed, Generator, generator
 from benchmarks.processes import ROOT, NotStarted
 from benchmarks.store import BACKENDS, TITLES, Store, store
 from benchmarks.work import Unequal
-from tests.valkey import asked
+from tests.support.valkey import asked
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from benchmarks.store import Backend, Store
 from benchmarks.throughput import Sample, measure, middle
 from benchmarks.variants import CLOUDARC, ORM, OWN, started_on_copy
 from benchmarks.work import INVOICES, LIST, ONE, TICKETS, Request
-from tests.postgres import free_port
+from tests.support.postgres import free_port
 
 SHARES: Sequence[tuple[Request, int]] = ((LIST, 5), (ONE, 3), (TICKETS, 1), (INVOICES, 1))
 """How many of each ten requests are of each kind."""

@@ -16,8 +16,8 @@ import asyncpg
 from persistence import api_keys, credentials, demo, migrations, tokens
 from persistence.engines import connect
 from server.app import now
-from tests.postgres import Postgres, restartable_postgres
-from tests.valkey import running_valkey
+from tests.support.postgres import Postgres, restartable_postgres
+from tests.support.valkey import running_valkey
 
 Backend = Literal["sqlite", "postgresql"]
 BACKENDS: tuple[Backend, ...] = ("sqlite", "postgresql")

@@ -11,7 +11,7 @@ from benchmarks.processes import PYTHON, ROOT, Server, serving
 from benchmarks.store import Backend, Store
 from openapi import contract, loading, projection
 from persistence.redis_pipeline import SCRIPT
-from tests.postgres import free_port
+from tests.support.postgres import free_port
 
 OURS = "CloudArc"
 

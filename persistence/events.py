@@ -58,7 +58,7 @@ def _locked(element: EventOrderLock, compiler: Any, **options: Any) -> str:
     return "pg_advisory_xact_lock(111477243965555) IS NOT NULL"
 
 
-# A trigger adds the deliveries (``migrations/versions/0009_deliveries_by_a_trigger.py``).
+# A trigger adds the deliveries (``migrations/versions/0009_the_tables.py``).
 INSERT = insert(Event).from_select(
     ["uid", "event", "base", "created_at"],
     select(

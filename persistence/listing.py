@@ -1,7 +1,7 @@
 """Lists: their pages, and their totals, which are kept by the database and not counted.
 
 The table ``tallies`` says how many rows a list has, of each value of the filters that have one. Triggers
-keep it (``migrations/versions/0007_tallies.py``), so that no way of writing can forget it, and what is
+keep it (``migrations/tallies.py``), so that no way of writing can forget it, and what is
 rolled back leaves no trace. On SQLite, which has one writer, a trigger counts on. On PostgreSQL it adds a
 row, so that writers never wait for each other; a total is the sum of what is committed, and ``compact`` adds
 up rows from time to time.

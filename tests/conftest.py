@@ -12,11 +12,11 @@ import httpx._config
 import httpx._transports.default
 import pytest
 
-from tests.contract_client import Api
-from tests.live_server import ADMIN, CLIENT, OTHER, Running, prepared, serving
-from tests.postgres import running_postgres
-from tests.secret_leak_guard import listener
-from tests.valkey import running_valkey
+from tests.support.contract_client import Api
+from tests.support.live_server import ADMIN, CLIENT, OTHER, Running, prepared, serving
+from tests.support.postgres import running_postgres
+from tests.support.secret_leak_guard import listener
+from tests.support.valkey import running_valkey
 
 # A server that has just started on a busy machine may need more than the five seconds of httpx.
 httpx._config.DEFAULT_TIMEOUT_CONFIG.read = httpx._config.DEFAULT_TIMEOUT_CONFIG.connect = 60

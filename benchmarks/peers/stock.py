@@ -13,7 +13,7 @@ from persistence.database import Database
 from persistence.engines import connect
 from server.app import assemble, now
 from server.observe import logs
-from tests.stock_connexion import Oracle
+from tests.support.stock_connexion import Oracle
 
 
 def create() -> ASGIApp:

@@ -57,6 +57,11 @@ def _upgrade(connection: Connection) -> None:
         return
     if revision and revision not in REVISIONS:
         shown = connection.engine.url.render_as_string(hide_password=True)
+        if revision < REVISIONS[0]:
+            raise StartError(
+                f"The database {shown} was made before the first release (revision {revision}) and cannot be"
+                " upgraded; set CLOUDARC_DATABASE_URL to an empty database."
+            )
         raise StartError(
             f"The database {shown} was made by a newer version than this one (revision {revision}); "
             "install that version."
@@ -73,11 +78,11 @@ def _pending(connection: Connection) -> bool:
 
 
 def _lacks(revision: str | None) -> bool:
-    """Whether a revision is older than the newest that is known here.
+    """Whether a revision is older than the newest revision of this version.
 
-    One that is not known is of a newer version, so that versions can be changed while they run.
+    A later revision is of a newer version, which may serve the same database during an upgrade.
     """
-    return revision is None or revision in REVISIONS[:-1]
+    return revision is None or revision < REVISIONS[-1]
 
 
 def upgrade(url: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.recipes import ENVIRONMENT, RECIPES, Verify, verifying
-from tests.test_command_line import served
+from tests.operations.test_command_line import served
 
 
 def program(name: str, package: str) -> str:

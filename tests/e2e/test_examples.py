@@ -5,10 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.test_source_documents import (
+    CURL_SERVICES,
+    CURL_TICKET,
+    DOCUMENTED,
+    NUMBER,
+    SERVICE,
+    is_like,
+)
 from tests.e2e.conftest import output, program
 from tests.e2e.recipes import ENVIRONMENT
-from tests.live_server import CLIENT
-from tests.test_source_documents import CURL_SERVICES, CURL_TICKET, DOCUMENTED, NUMBER, SERVICE, is_like
+from tests.support.live_server import CLIENT
 
 SCRIPT = str(Path(__file__).with_name("services.php"))
 

@@ -15,15 +15,15 @@ import pytest
 
 from tests.conftest import new_database
 from tests.e2e.conftest import program
-from tests.live_server import ADMIN, CLIENT
-from tests.postgres import free_port
+from tests.operations.test_command_line import command
 from tests.soak import invariants
 from tests.soak.faults import _told
 from tests.soak.ledger import Attempt, History, loading
 from tests.soak.processes import ROOT, Log, Process, receiver, settings, until, workers
 from tests.soak.webhooks import calling
-from tests.test_command_line import command
-from tests.valkey import running_valkey
+from tests.support.live_server import ADMIN, CLIENT
+from tests.support.postgres import free_port
+from tests.support.valkey import running_valkey
 
 OPERATIONS = ROOT / "docs" / "operations"
 OF_THE_STATE = (

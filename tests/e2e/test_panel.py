@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from panel.page_registry import PageRegistry
-from tests.contract_client import DOCUMENT
 from tests.e2e.conftest import output, program
-from tests.test_command_line import served
-from tests.test_panel_pages import address
+from tests.operations.test_command_line import served
+from tests.panel.test_pages import address
+from tests.support.contract_client import DOCUMENT
 
 PATHS = ["/", "/api/v1/docs", "/admin", *[address(each) for each in PageRegistry(DOCUMENT).by_id.values()]]
 

@@ -12,10 +12,10 @@ import pytest
 import redis
 
 from tests.e2e.conftest import output, program
-from tests.live_server import ADMIN
-from tests.postgres import free_port
-from tests.test_command_line import served
-from tests.valkey import asked
+from tests.operations.test_command_line import served
+from tests.support.live_server import ADMIN
+from tests.support.postgres import free_port
+from tests.support.valkey import asked
 
 PASSWORD = "s3cret:/@%"
 QUOTED = "s3cret%3A%2F%40%25"

@@ -12,12 +12,12 @@ import httpx
 import pytest
 
 from panel.page_registry import PageRegistry
-from tests.contract_client import DOCUMENT
 from tests.e2e.conftest import program
-from tests.live_server import ADMIN, CLIENT
+from tests.operations.test_command_line import served
+from tests.panel.test_pages import XSS, address
 from tests.soak.processes import Log, receiver, until
-from tests.test_command_line import served
-from tests.test_panel_pages import XSS, address
+from tests.support.contract_client import DOCUMENT
+from tests.support.live_server import ADMIN, CLIENT
 
 Story = Callable[..., Any]
 KEY = {"Authorization": f"Bearer {ADMIN}"}

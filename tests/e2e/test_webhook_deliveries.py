@@ -11,10 +11,10 @@ from standardwebhooks import Webhook as StandardWebhook
 from standardwebhooks import WebhookVerificationError
 
 from tests.e2e.recipes import Delivery, Verify
-from tests.live_server import ADMIN
-from tests.postgres import free_port
-from tests.receiver import receiving
-from tests.test_command_line import served
+from tests.operations.test_command_line import served
+from tests.support.live_server import ADMIN
+from tests.support.postgres import free_port
+from tests.support.receiver import receiving
 
 
 @pytest.fixture(scope="session")

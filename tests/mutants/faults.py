@@ -450,11 +450,11 @@ def _deaf_to(name: str) -> Callable[[Operation], None]:
     return lambda operation: accepting(operation, forget)
 
 
-AUTH = "tests/test_auth.py"
-PAGES = "tests/test_paging.py"
-STATES = "tests/test_lifecycle.py"
-TOLD = "tests/test_events.py::TestChanges"
-SENT = "tests/test_source_documents.py::TestArcBillingWebhooks"
+AUTH = "tests/api/test_auth.py"
+PAGES = "tests/api/test_paging.py"
+STATES = "tests/contract/test_lifecycle.py"
+TOLD = "tests/api/test_events.py::TestChanges"
+SENT = "tests/contract/test_source_documents.py::TestArcBillingWebhooks"
 
 FAULTS = [
     # The fuzz alone must notice these.
@@ -489,13 +489,13 @@ FAULTS = [
         "granted what it lacks",
         lambda each: each.id in GRANTING,
         _grant_what_is_lacking,
-        tests="tests/test_tokens.py::TestWhatOutgrowsItsParent",
+        tests="tests/api/test_tokens.py::TestWhatOutgrowsItsParent",
     ),
     Fault(
         "outlived by what it made",
         lambda each: each.id in ("create_api_key", "create_token"),
         _outlive,
-        tests="tests/test_tokens.py::TestWhatOutgrowsItsParent",
+        tests="tests/api/test_tokens.py::TestWhatOutgrowsItsParent",
     ),
     Fault(
         "dropped kind",
@@ -523,13 +523,13 @@ FAULTS = [
         "Idempotency-Key unheard",
         lambda each: "Idempotency-Key" in parameters(each),
         _deaf_to("idempotency_key"),
-        matrix="tests/test_idempotency.py",
+        matrix="tests/api/test_idempotency.py",
     ),
     Fault(
         "If-Match unheard",
         lambda each: "If-Match" in parameters(each),
         _deaf_to("if_match"),
-        "tests/test_versions.py",
+        "tests/api/test_versions.py",
     ),
 ]
 BY_NAME = {each.name: each for each in FAULTS}

@@ -10,10 +10,10 @@ import tempfile
 from typing import Any
 
 from openapi import contract
-from tests.fuzz import Target, fuzz
-from tests.live_server import ADMIN, CLIENT, OTHER, prepared, serving
+from tests.fuzz.runs import Target, fuzz
 from tests.mutants import faults
 from tests.mutants.planting import TRACES
+from tests.support.live_server import ADMIN, CLIENT, OTHER, prepared, serving
 
 SEED = 7
 EXAMPLES = 5

@@ -2,9 +2,9 @@
 
 import json
 
-from tests.live_server import ADMIN, CLIENT
 from tests.raw.raw_client import ECHO, bearer, get, raw, send
 from tests.raw.row import Row
+from tests.support.live_server import ADMIN, CLIENT
 
 TICKET = '{"subject":"A","message":"B","department_id":1}'
 

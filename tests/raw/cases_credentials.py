@@ -1,8 +1,8 @@
 """Who is calling, and in which dialect the answer is."""
 
-from tests.live_server import ADMIN, CLIENT, OTHER
 from tests.raw.raw_client import ECHO, bearer, get, raw, send
 from tests.raw.row import Row
+from tests.support.live_server import ADMIN, CLIENT, OTHER
 
 TICKET = '{"subject":"A","message":"B","department_id":1}'
 INVOICE = '{"client_id":56,"due_date":"2035-02-01","items":[{"description":"A","amount":"1.00"}]}'

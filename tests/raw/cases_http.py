@@ -1,8 +1,8 @@
 """Requests that are odd, or no HTTP at all: the request line, headers, framing, methods."""
 
-from tests.live_server import ADMIN, CLIENT
 from tests.raw.raw_client import ECHO, bearer, chunked, chunks, get, raw, send
 from tests.raw.row import Row
+from tests.support.live_server import ADMIN, CLIENT
 
 TICKET = b'{"subject":"A","message":"B","department_id":1}'
 SIZE = f"Content-Length: {len(TICKET)}"

@@ -1,8 +1,8 @@
 """Paths, ids and query strings."""
 
-from tests.live_server import ADMIN, CLIENT
 from tests.raw.raw_client import ECHO, get, raw, send
 from tests.raw.row import Row
+from tests.support.live_server import ADMIN, CLIENT
 
 # Neither a redirect nor a guess: what is not written as the contract writes it is not there.
 NOWHERE = [

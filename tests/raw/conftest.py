@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.conftest import new_database
-from tests.live_server import Running, prepared, serving
 from tests.raw.raw_client import Wire
+from tests.support.live_server import Running, prepared, serving
 
 
 @pytest.fixture(scope="session")

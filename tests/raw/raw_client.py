@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 
 from persistence.database import Connection
 from persistence.types import Base
-from tests.live_server import Running
+from tests.support.live_server import Running
 
 DialectName = Literal["client", "admin"]
 

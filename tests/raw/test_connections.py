@@ -7,7 +7,6 @@ from contextlib import suppress
 
 import pytest
 
-from tests.live_server import ADMIN, CLIENT, Running
 from tests.raw.raw_client import (
     Wire,
     bearer,
@@ -22,6 +21,7 @@ from tests.raw.raw_client import (
     turn,
     written,
 )
+from tests.support.live_server import ADMIN, CLIENT, Running
 
 TICKET = b'{"subject":"A","message":"B","department_id":1}'
 OFFER = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk")

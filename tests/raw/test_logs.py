@@ -11,9 +11,9 @@ import pytest
 
 from server.observe import logs
 from server.observe.logs import JsonFormatter, TextFormatter, Writer
-from tests.live_server import ADMIN, CLIENT, Running
 from tests.raw.raw_client import ECHO, Wire, get, send, turn
-from tests.secret_leak_guard import Listener, judge_output, listener
+from tests.support.live_server import ADMIN, CLIENT, Running
+from tests.support.secret_leak_guard import Listener, judge_output, listener
 
 
 class Kept(logging.Handler):
@@ -189,7 +189,7 @@ class TestTheListener:
 
     def test_what_is_printed_at_the_start_is_no_log(self, monkeypatch: pytest.MonkeyPatch) -> None:
         heard = Listener()
-        monkeypatch.setattr("tests.secret_leak_guard.listener", heard)
+        monkeypatch.setattr("tests.support.secret_leak_guard.listener", heard)
         greeting = f"CloudArc serves x\n  client 42  {CLIENT}\n"
         judge_output(greeting + "12:00:00 info request id=1 caller=client:42\n")
         assert heard.found == []

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.live_server import Running
 from tests.raw import cases_bodies, cases_credentials, cases_http, cases_paths
 from tests.raw.raw_client import ECHO, Wire, check_error, check_head, counts, faults_of, written
 from tests.raw.row import Row
+from tests.support.live_server import Running
 
 ROWS = [*cases_http.ROWS, *cases_paths.ROWS, *cases_credentials.ROWS, *cases_bodies.ROWS]
 

@@ -5,8 +5,8 @@ from itertools import repeat
 
 import pytest
 
-from tests.live_server import ADMIN, CLIENT, Running
 from tests.raw.raw_client import Wire, bearer, check_error, chunked, chunks, counts, get, raw, send, written
+from tests.support.live_server import ADMIN, CLIENT, Running
 
 MIB = 1024 * 1024
 TICKET = b'{"subject":"A","message":"B","department_id":1}'

@@ -5,8 +5,8 @@ import time
 import pytest
 
 from server.http import body
-from tests.live_server import ADMIN, CLIENT, Running
 from tests.raw.raw_client import Wire, check_error, chunked, counts, get, raw, send, written
+from tests.support.live_server import ADMIN, CLIENT, Running
 
 SHORT = 0.4
 TICKET = b'{"subject":"A","message":"B","department_id":1}'

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import new_database
-from tests.postgres import running_postgres
 from tests.soak import faults, memory, webhooks
 from tests.soak.webhooks import Figure
 from tests.stall import __main__ as stall
+from tests.support.postgres import running_postgres
 
 Scenario = Callable[[Path, str], Coroutine[Any, Any, list[Figure]]]
 

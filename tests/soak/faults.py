@@ -18,12 +18,12 @@ from urllib.parse import urlsplit
 import asyncpg
 import psutil
 
-from tests.postgres import restartable_postgres
 from tests.soak import invariants
 from tests.soak.ledger import Attempt, History, loading
 from tests.soak.processes import Log, Process, Received, receiver, server, settings, until, workers
 from tests.soak.webhooks import Figure, calling
-from tests.valkey import running_valkey
+from tests.support.postgres import restartable_postgres
+from tests.support.valkey import running_valkey
 
 TOLD_SECONDS = 100
 """The claims of a worker that was killed run out after a minute."""

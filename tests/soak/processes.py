@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from persistence import demo
-from tests.secret_leak_guard import judge_output
+from tests.support.secret_leak_guard import judge_output
 
 ROOT = Path(__file__).parent.parent.parent
 SECRET_KEY = "a secret key that only soak runs know"

@@ -14,10 +14,10 @@ from itertools import chain
 from pathlib import Path
 
 from tests.conftest import new_database
-from tests.postgres import running_postgres
 from tests.soak.webhooks import Figure
 from tests.stall import attacks, data, growth, operations, receivers
 from tests.stall.measuring import Act, Row, serving
+from tests.support.postgres import running_postgres
 
 BACKENDS = ("sqlite", "postgresql")
 

@@ -34,7 +34,7 @@ from persistence.tickets import Ticket, TicketReply
 from persistence.tokens import Token
 from persistence.types import Base, UtcDateTime
 from persistence.webhooks import Webhook, subscribed
-from tests.live_server import copy_demo
+from tests.support.live_server import copy_demo
 from webhooks import signing
 from webhooks.events import event_kinds
 

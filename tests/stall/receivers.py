@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from persistence import demo
-from tests.hostile_receivers import Receivers, running_receivers
 from tests.stall.measuring import Row, Target, request, serving
+from tests.support.hostile_receivers import Receivers, running_receivers
 
 TOGETHER = 2
 """How many deliveries each receiver gets where all are called at once."""
