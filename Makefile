@@ -1,13 +1,13 @@
 # CloudArc. `make` alone prints the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup run worker test check audit e2e fix fuzz mutants clients judges postman publish soak stall bench spec
+.PHONY: help setup run worker test test-fast check audit e2e fix fuzz mutants clients judges postman publish soak stall bench spec
 
 PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.complete
 
 help: ## print this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 setup: $(SETUP) ## make the environment in .venv
 
@@ -26,6 +26,9 @@ worker: $(SETUP) ## deliver webhooks beside a server that does not (CLOUDARC_WEB
 
 test: $(SETUP) ## run the whole suite, on SQLite, PostgreSQL and Valkey
 	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/e2e
+
+test-fast: $(SETUP) ## run the tests that need one database and no processes, in a minute
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --fast --ignore=tests/e2e
 
 check: $(SETUP) ## judge format, lint, types, imports and contract; write nothing
 	$(BIN)/ruff format --check .

@@ -22,7 +22,7 @@ def _view(row: Row) -> Body:
     }
 
 
-VIEWS = Views(client=_view, admin=_view)
+VIEWS = Views.same(_view)
 
 
 async def list_activity(

@@ -5,12 +5,12 @@ from typing import Any
 
 from handlers.caller import Caller
 from handlers.dialects import (
+    DELETED,
     AdminDialect,
     Body,
     ClientDialect,
     HandlerResult,
     Views,
-    deleted,
     excerpt,
     instant,
     versions,
@@ -49,7 +49,6 @@ def _admin_row(row: Row) -> Body:
 
 
 VIEWS = Views(client=_client_view, client_row=_client_row, admin=_admin_view, admin_row=_admin_row)
-DELETED = Views(client=deleted, admin=deleted)
 
 
 def _columns(body: dict[str, Any]) -> dict[str, Any]:

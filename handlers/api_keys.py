@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import AdminDialect, Body, HandlerResult, Views, credential_dates, deleted, instant
+from handlers.dialects import DELETED, AdminDialect, Body, HandlerResult, Views, credential_dates, instant
 from persistence import api_keys, credentials
 from persistence.database import Connection, Row
 
@@ -19,9 +19,8 @@ def _created(row: Row, secret: str) -> Body:
     return _key(row) | {"key": secret}
 
 
-VIEWS = Views(client=_key, admin=_key)
-CREATED = Views(client=_created, admin=_created)
-REVOKED = Views(client=deleted, admin=deleted)
+VIEWS = Views.same(_key)
+CREATED = Views.same(_created)
 
 
 async def list_api_keys(
@@ -45,4 +44,4 @@ async def create_api_key(body: dict[str, Any], user: Caller, db: Connection, now
 async def revoke_api_key(id: int, user: Caller, db: Connection, now: datetime) -> HandlerResult:
     """Make a key dead."""
     await api_keys.revoke(db, id, user.key_id, now)
-    return user.dialect.item(REVOKED, id)
+    return user.dialect.item(DELETED, id)

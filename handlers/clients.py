@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import AdminDialect, Body, HandlerResult, Views, deleted, versions
+from handlers.dialects import DELETED, AdminDialect, Body, HandlerResult, Views, versions
 from persistence import clients
 from persistence.database import Connection, Row
 from persistence.passwords import hashed
@@ -19,10 +19,7 @@ def _account(row: Row) -> Body:
     return {name: getattr(row, name) for name in SHOWN} | country | created
 
 
-VIEWS = Views(client=_account, admin=_account)
-
-
-DELETED = Views(client=deleted, admin=deleted)
+VIEWS = Views.same(_account)
 
 
 async def _columns(body: dict[str, Any], user: Caller) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote_plus
 
 from persistence.errors import Conflict
@@ -36,6 +36,11 @@ class Views:
     admin: View
     client_row: View | None = None
     admin_row: View | None = None
+
+    @classmethod
+    def same(cls, view: View, row: View | None = None) -> Self:
+        """Return views that do not depend on the caller."""
+        return cls(client=view, admin=view, client_row=row, admin_row=row)
 
 
 class Dialect:
@@ -154,9 +159,12 @@ def credential_dates(row: Any, dialect: type["Dialect"]) -> Body:
     }
 
 
-def deleted(id: int) -> Body:
+def _deleted(id: int) -> Body:
     """Return the body that confirms a deletion."""
     return {"id": id, "deleted": True}
+
+
+DELETED = Views.same(_deleted)
 
 
 CENT = Decimal("0.01")

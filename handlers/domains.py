@@ -5,12 +5,12 @@ from typing import Any
 
 from handlers.caller import Caller
 from handlers.dialects import (
+    DELETED,
     AdminDialect,
     Body,
     ClientDialect,
     HandlerResult,
     Views,
-    deleted,
     instant,
     versions,
 )
@@ -40,7 +40,6 @@ def _admin_view(row: Row) -> Body:
 
 
 VIEWS = Views(client=_client_view, admin=_admin_view)
-DELETED = Views(client=deleted, admin=deleted)
 
 
 def _columns(body: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ def _event(row: Row) -> Body:
     return {"id": row.id, "uid": row.uid} | frozen
 
 
-VIEWS = Views(client=_event, admin=_event)
+VIEWS = Views.same(_event)
 
 
 async def list_events(

@@ -3,7 +3,7 @@
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import Body, HandlerResult, Views, deleted, excerpt, versions
+from handlers.dialects import DELETED, Body, HandlerResult, Views, excerpt, versions
 from persistence import knowledgebase
 from persistence.database import Connection, Row
 
@@ -16,8 +16,7 @@ def _row(row: Row) -> Body:
     return _view(row) | {"content": excerpt(row.content)}
 
 
-VIEWS = Views(client=_view, client_row=_row, admin=_view, admin_row=_row)
-DELETED = Views(client=deleted, admin=deleted)
+VIEWS = Views.same(_view, _row)
 
 
 async def search_knowledgebase(

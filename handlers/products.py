@@ -29,7 +29,7 @@ def _view(row: Row) -> Body:
     }
 
 
-VIEWS = Views(client=_view, admin=_view)
+VIEWS = Views.same(_view)
 
 
 def _columns(body: dict[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def _profile(row: Row) -> Body:
     return {name: getattr(row, name) for name in COLUMNS} | country | created
 
 
-VIEWS = Views(client=_profile, admin=_profile)
+VIEWS = Views.same(_profile)
 
 
 async def get_profile(user: Caller, db: Connection) -> HandlerResult:

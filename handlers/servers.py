@@ -14,7 +14,7 @@ def _view(row: Row) -> Body:
     return {name: getattr(row, name) for name in COLUMNS}
 
 
-VIEWS = Views(client=_view, admin=_view)
+VIEWS = Views.same(_view)
 
 
 async def list_servers(

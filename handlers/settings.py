@@ -18,7 +18,7 @@ def _view(values: RuntimeSettings) -> Body:
     }
 
 
-VIEWS = Views(client=_view, admin=_view)
+VIEWS = Views.same(_view)
 
 
 async def get_settings(user: Caller, db: Connection, defaults: RuntimeSettings) -> HandlerResult:

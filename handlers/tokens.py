@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import AdminDialect, Body, HandlerResult, Views, credential_dates, deleted, instant
+from handlers.dialects import DELETED, AdminDialect, Body, HandlerResult, Views, credential_dates, instant
 from persistence import credentials, tokens
 from persistence.database import Connection, Row
 
@@ -25,9 +25,8 @@ def _created(row: Row, secret: str) -> Body:
     return _token(row) | {"token": secret}
 
 
-VIEWS = Views(client=_token, admin=_token)
-CREATED = Views(client=_created, admin=_created)
-REVOKED = Views(client=deleted, admin=deleted)
+VIEWS = Views.same(_token)
+CREATED = Views.same(_created)
 
 
 async def list_tokens(
@@ -51,4 +50,4 @@ async def create_token(
 async def revoke_token(id: int, token_id: int, user: Caller, db: Connection, now: datetime) -> HandlerResult:
     """Make a token dead."""
     await tokens.revoke(db, id, token_id, now)
-    return user.dialect.item(REVOKED, token_id)
+    return user.dialect.item(DELETED, token_id)

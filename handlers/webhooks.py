@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from handlers.caller import Caller
-from handlers.dialects import AdminDialect, Body, HandlerResult, Views, deleted, instant, versions
+from handlers.dialects import DELETED, AdminDialect, Body, HandlerResult, Views, instant, versions
 from persistence import deliveries
 from persistence import webhooks as endpoints
 from persistence.database import Connection, Row
@@ -71,10 +71,9 @@ def _recovered(id: int, queued: int) -> Body:
     return {"webhook_id": id, "queued": queued}
 
 
-VIEWS = Views(client=_webhook, admin=_webhook)
-SECRETS = Views(client=_with_secret, admin=_with_secret)
-DELETED = Views(client=deleted, admin=deleted)
-RECOVERED = Views(client=_recovered, admin=_recovered)
+VIEWS = Views.same(_webhook)
+SECRETS = Views.same(_with_secret)
+RECOVERED = Views.same(_recovered)
 
 
 def _deliveries(attempts: Mapping[int, Sequence[Row]]) -> Views:
@@ -83,7 +82,7 @@ def _deliveries(attempts: Mapping[int, Sequence[Row]]) -> Views:
     def view(row: Row) -> Body:
         return _delivery(row, attempts.get(row.id, ()))
 
-    return Views(client=view, admin=view)
+    return Views.same(view)
 
 
 def read_scope(event: str) -> str:

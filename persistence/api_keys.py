@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Index, String, bindparam, or_, select, text, true, update
+from sqlalchemy import String, select, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import credentials
@@ -12,39 +12,22 @@ from persistence.database import Connection, Row
 from persistence.errors import Conflict
 from persistence.listing import CountedBy, Listing, Page
 from persistence.statements import insert_returning, require
-from persistence.types import Base, BigIntId, UtcDateTime
+from persistence.types import Base, BigIntId
 
 
-class ApiKey(Base):
+class ApiKey(credentials.CredentialColumns, Base):
     __tablename__ = "api_keys"
-    __table_args__ = (
-        Index(
-            "ix_api_keys_live",
-            "id",
-            sqlite_where=text("revoked_at IS NULL"),
-            postgresql_where=text("revoked_at IS NULL"),
-        ),
-    )
+    __table_args__ = (credentials.live_index("ix_api_keys_live", "id"),)
 
     id: Mapped[int] = mapped_column(BigIntId, primary_key=True)
     name: Mapped[str] = mapped_column(String(100))
     # Separated by blanks, as in OAuth: a scope has none.
     scopes: Mapped[str] = mapped_column(String(1000))
-    digest: Mapped[str] = mapped_column(String(64), unique=True)
-    beginning: Mapped[str] = mapped_column(String(8))
-    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 TABLE = ApiKey.__table__
 
-FIND = select(TABLE.c.id, TABLE.c.scopes, TABLE.c.digest, TABLE.c.expires_at, TABLE.c.last_used_at).where(
-    TABLE.c.digest == bindparam("secret_digest"),
-    TABLE.c.revoked_at.is_(None),
-    or_(TABLE.c.expires_at.is_(None), TABLE.c.expires_at > bindparam("now", type_=UtcDateTime)),
-)
+FIND = credentials.select_live(TABLE, TABLE.c.scopes)
 
 LIST = Listing(
     select(TABLE),
@@ -55,21 +38,9 @@ LIST = Listing(
 
 INSERT = insert_returning(ApiKey, "name", "scopes", "digest", "beginning", "created_at", "expires_at")
 
-REVOKE = (
-    update(ApiKey)
-    .values(revoked_at=bindparam("now", type_=UtcDateTime))
-    .where(TABLE.c.id == bindparam("key", type_=BigInteger), TABLE.c.revoked_at.is_(None))
-    .returning(TABLE.c.id)
-)
+REVOKE = credentials.revoke_by_id(TABLE)
 
-USED = (
-    update(ApiKey)
-    .values(last_used_at=bindparam("now", type_=UtcDateTime))
-    .where(
-        TABLE.c.id == bindparam("key", type_=BigInteger),
-        or_(TABLE.c.last_used_at.is_(None), TABLE.c.last_used_at <= bindparam("before", type_=UtcDateTime)),
-    )
-)
+USED = credentials.record_use_by_id(TABLE)
 
 
 async def find(db: Connection, secret: str, now: datetime) -> Row | None:

@@ -1,4 +1,4 @@
-"""What a secret looks like and how it is kept: never itself, only its SHA-256. Pure."""
+"""Secrets of callers: their format, and what tokens and API keys store of them, which is only a digest."""
 
 import hashlib
 import zlib
@@ -6,7 +6,11 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from sqlalchemy import BigInteger, Index, Select, String, Update, bindparam, or_, select, text, update
+from sqlalchemy.orm import Mapped, mapped_column
+
 from persistence.errors import Conflict
+from persistence.types import UtcDateTime
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 BODY = 30
@@ -55,3 +59,54 @@ def credential_columns(secret: str, now: datetime, expires_at: datetime | None) 
         "created_at": now,
         "expires_at": expires_at,
     }
+
+
+class CredentialColumns:
+    """The columns that tokens and API keys share."""
+
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    beginning: Mapped[str] = mapped_column(String(8))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+def live_index(name: str, *columns: str) -> Index:
+    """Return an index of the credentials that are not revoked."""
+    live = text("revoked_at IS NULL")
+    return Index(name, *columns, sqlite_where=live, postgresql_where=live)
+
+
+def select_live(table: Any, *columns: Any) -> Select[Any]:
+    """Return the ``SELECT`` of the credential with the digest ``secret_digest`` that is valid ``now``."""
+    known = (table.c.id, *columns, table.c.digest, table.c.expires_at, table.c.last_used_at)
+    now = bindparam("now", type_=UtcDateTime)
+    return select(*known).where(
+        table.c.digest == bindparam("secret_digest"),
+        table.c.revoked_at.is_(None),
+        or_(table.c.expires_at.is_(None), table.c.expires_at > now),
+    )
+
+
+def revoke_by_id(table: Any) -> Any:
+    """Return the ``UPDATE`` that revokes the credential ``key`` unless it is revoked. It returns the id."""
+    return (
+        update(table)
+        .values(revoked_at=bindparam("now", type_=UtcDateTime))
+        .where(table.c.id == bindparam("key", type_=BigInteger), table.c.revoked_at.is_(None))
+        .returning(table.c.id)
+    )
+
+
+def record_use_by_id(table: Any) -> Update:
+    """Return the ``UPDATE`` that stores ``now`` as the last use of ``key`` unless one after ``before`` is."""
+    before = bindparam("before", type_=UtcDateTime)
+    return (
+        update(table)
+        .values(last_used_at=bindparam("now", type_=UtcDateTime))
+        .where(
+            table.c.id == bindparam("key", type_=BigInteger),
+            or_(table.c.last_used_at.is_(None), table.c.last_used_at <= before),
+        )
+    )

@@ -168,8 +168,10 @@ _PENDING_OF_WEBHOOK = (
     .subquery()
 )
 
-PENDING_EVENTS = select(_PENDING_OF_WEBHOOK.c.event, func.count().label("number")).group_by(
-    _PENDING_OF_WEBHOOK.c.event
+PENDING_EVENTS = (
+    select(_PENDING_OF_WEBHOOK.c.event, func.count().label("number"))
+    .group_by(_PENDING_OF_WEBHOOK.c.event)
+    .execution_options(slow=True)
 )
 
 _SINCE = bindparam("since", type_=UtcDateTime)
@@ -183,6 +185,7 @@ RESEND_SINCE = (
         TABLE.c.status != "delivered",
         or_(TABLE.c.claim.is_(None), TABLE.c.due_at <= NOW),
     )
+    .execution_options(slow=True)
 )
 
 # Events from before the webhook was there, or while it was not active. PostgreSQL's construct, whose ON
@@ -212,6 +215,7 @@ CATCH_UP = (
     )
     # Two who recover at once both find that a delivery is missing.
     .on_conflict_do_nothing(index_elements=["event_id", "webhook_id"])
+    .execution_options(slow=True)
 )
 
 

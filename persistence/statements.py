@@ -115,10 +115,15 @@ async def update_row(
 
 @cache
 def delete_by_id(table: type[Base], versioned: bool) -> ReturningDelete[Any]:
-    """Return the ``DELETE`` of the row whose id is ``key``. ``versioned`` is as in ``update_by_id``."""
+    """Return the ``DELETE`` of the row whose id is ``key``. ``versioned`` is as in ``update_by_id``.
+
+    It is slow if the database also deletes rows of other tables, of which there may be many.
+    """
     columns = table.__table__.c
     conditions = [columns.id == bindparam("key", type_=BigInteger), *_expected(columns, versioned)]
-    return delete(table).where(*conditions).returning(columns.id)
+    keys = [each for other in Base.metadata.tables.values() for each in other.foreign_keys]
+    cascades = any(each.ondelete and each.column.table is table.__table__ for each in keys)
+    return delete(table).where(*conditions).returning(columns.id).execution_options(slow=cascades)
 
 
 async def delete_row(

@@ -3,45 +3,27 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, and_, bindparam, or_, select, text, update
+from sqlalchemy import BigInteger, ForeignKey, bindparam, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence import clients, credentials
 from persistence.database import Connection, Row
 from persistence.listing import Listing, Page
 from persistence.statements import insert_returning, require
-from persistence.types import Base, BigIntId, UtcDateTime
+from persistence.types import Base, BigIntId
 
 
-class Token(Base):
+class Token(credentials.CredentialColumns, Base):
     __tablename__ = "tokens"
-    __table_args__ = (
-        Index(
-            "ix_tokens_live",
-            "client_id",
-            "id",
-            sqlite_where=text("revoked_at IS NULL"),
-            postgresql_where=text("revoked_at IS NULL"),
-        ),
-    )
+    __table_args__ = (credentials.live_index("ix_tokens_live", "client_id", "id"),)
 
     id: Mapped[int] = mapped_column(BigIntId, primary_key=True)
     client_id: Mapped[int] = mapped_column(BigIntId, ForeignKey("clients.id"), index=True)
-    digest: Mapped[str] = mapped_column(String(64), unique=True)
-    beginning: Mapped[str] = mapped_column(String(8))
-    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 TABLE = Token.__table__
 
-FIND = select(TABLE.c.id, TABLE.c.client_id, TABLE.c.digest, TABLE.c.expires_at, TABLE.c.last_used_at).where(
-    TABLE.c.digest == bindparam("secret_digest"),
-    TABLE.c.revoked_at.is_(None),
-    or_(TABLE.c.expires_at.is_(None), TABLE.c.expires_at > bindparam("now", type_=UtcDateTime)),
-)
+FIND = credentials.select_live(TABLE, TABLE.c.client_id)
 
 LIST = Listing(
     select(TABLE),
@@ -52,27 +34,9 @@ LIST = Listing(
 
 INSERT = insert_returning(Token, "client_id", "digest", "beginning", "created_at", "expires_at")
 
-REVOKE = (
-    update(Token)
-    .values(revoked_at=bindparam("now", type_=UtcDateTime))
-    .where(
-        and_(
-            TABLE.c.id == bindparam("key", type_=BigInteger),
-            TABLE.c.client_id == bindparam("of", type_=BigInteger),
-            TABLE.c.revoked_at.is_(None),
-        )
-    )
-    .returning(TABLE.c.id)
-)
+REVOKE = credentials.revoke_by_id(TABLE).where(TABLE.c.client_id == bindparam("of", type_=BigInteger))
 
-USED = (
-    update(Token)
-    .values(last_used_at=bindparam("now", type_=UtcDateTime))
-    .where(
-        TABLE.c.id == bindparam("key", type_=BigInteger),
-        or_(TABLE.c.last_used_at.is_(None), TABLE.c.last_used_at <= bindparam("before", type_=UtcDateTime)),
-    )
-)
+USED = credentials.record_use_by_id(TABLE)
 
 
 async def find(db: Connection, secret: str, now: datetime) -> Row | None:

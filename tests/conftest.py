@@ -39,8 +39,41 @@ WAITING = [
 ]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+# These files need many seconds of computing, or start processes too.
+HEAVY = [
+    *("test_backup", "test_caches", "test_counters", "test_credential_cache", "test_database"),
+    *("test_delivery", "test_hostile", "test_lists", "test_oracle", "test_owasp", "test_sending"),
+    *("test_benchmarks", "test_concurrency", "test_identity_migrations", "test_judges", "test_sessions"),
+    *("test_settings", "test_stall", "test_walks"),
+]
+
+SUITES_OF_PROCESSES = ("e2e", "operations", "raw")
+
+
+# ``make check`` runs these.
+CHECKED = ["test_contract", "test_growth", "test_language", "test_requirements"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="one database, no processes, no fuzz")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out what takes long, if the run is to be fast. None leaves the decision to others."""
+    stem = collection_path.stem
+    slow = stem in (*WAITING, *HEAVY, *CHECKED, *SUITES_OF_PROCESSES) or "fuzz" in stem
+    return True if slow and config.getoption("--fast") else None
+
+
+def _is_on_postgresql(item: pytest.Item) -> bool:
+    return hasattr(item, "callspec") and item.callspec.params.get("backend") == "postgresql"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put a file that waits before every two that work, so that they are done at the same time."""
+    if config.getoption("--fast"):
+        config.hook.pytest_deselected(items=[each for each in items if _is_on_postgresql(each)])
+        items[:] = [each for each in items if not _is_on_postgresql(each)]
     sizes = Counter(item.path for item in items)
     working = [path for path, _ in sizes.most_common() if path.stem not in WAITING]
     places = {path: place + place // 2 + 1 for place, path in enumerate(working)}
@@ -108,7 +141,7 @@ def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def database_url(
     backend: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> str:
@@ -117,9 +150,9 @@ def database_url(
     return new_database(backend, tmp_path_factory.mktemp("data"), postgres_url)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(database_url: str) -> Iterator[Running]:
-    """The demo server."""
+    """The demo server. Each file of tests has its own, so that none depends on what others left."""
     with serving(prepared(database_url)) as running:
         yield running
 

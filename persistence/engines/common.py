@@ -2,14 +2,17 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 from persistence.database import current_caller
 from persistence.engines import limits
 from persistence.errors import Busy, Unavailable
+
+Result = TypeVar("Result")
 
 inside_transaction: ContextVar[bool] = ContextVar("inside a transaction", default=False)
 
@@ -82,6 +85,16 @@ def search_timeout() -> Unavailable:
     return Unavailable(
         f"The search took longer than {limits.SEARCH_SECONDS * 1000:.0f} ms; use fewer or longer words in q."
     )
+
+
+async def run_to_end(executor: Executor, work: Callable[..., Result], *arguments: Any) -> Result:
+    """Run ``work`` in a thread. A caller that is cancelled waits for its end, since the thread goes on."""
+    future = asyncio.get_running_loop().run_in_executor(executor, work, *arguments)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        raise
 
 
 def resolve(future: "asyncio.Future[Any]", what: object) -> None:

@@ -5,7 +5,7 @@ import logging
 import os
 import sqlite3
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import TracebackType
@@ -20,6 +20,7 @@ from persistence.engines.common import (
     FairQueue,
     enter_transaction,
     inside_transaction,
+    run_to_end,
     search_timeout,
 )
 from persistence.engines.group_commit import GroupCommit
@@ -28,13 +29,15 @@ from persistence.errors import Busy, Duplicate, StartError, Unavailable
 
 logger = logging.getLogger("cloudarc")
 
-# A disk that is full, missing or read-only, and a server that stops. All other errors, except locks, are
-# faults of the code.
+# A disk that is full, missing or read-only, a damaged file, and a server that stops. All other errors, except
+# locks, are faults of the code.
 TRANSIENT_SQLITE_CODES = {
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
     sqlite3.SQLITE_INTERRUPT,
 }
 
@@ -52,10 +55,7 @@ def translate_error(error: BaseException) -> BaseException:
 
 
 class SQLiteConnection(Connection):
-    """Runs statements on the event loop: most take microseconds, and a thread switch takes longer.
-
-    Slow reads and reads of many rows run in a thread (``SQLite.read_in_thread``).
-    """
+    """Runs statements on the event loop: most take microseconds, and a thread switch takes longer."""
 
     database: "SQLite"
 
@@ -69,20 +69,11 @@ class SQLiteConnection(Connection):
         except sqlite3.Error as error:
             raise translate_error(error) from error
 
-    async def fetch_all(self, statement: ClauseElement, **params: Any) -> list[Row]:
-        prepared = self.database.compile(statement)
-        if self is not self.database.reader:
-            return self._fetch(prepared, params)
-        if not prepared.slow:
-            cursor = self._execute(prepared, params)
-            raw = cursor.fetchmany(limits.MOST_ON_THE_LOOP)
-            if len(raw) < limits.MOST_ON_THE_LOOP:
-                return prepared.rows(raw)
-            cursor.close()
-        return await self.database.read_in_thread(prepared, params)
-
     def _fetch(self, prepared: CompiledStatement, params: Mapping[str, Any]) -> list[Row]:
         return prepared.rows(self._execute(prepared, params).fetchall())
+
+    async def fetch_all(self, statement: ClauseElement, **params: Any) -> list[Row]:
+        return self._fetch(self.database.compile(statement), params)
 
     async def execute(self, statement: ClauseElement, **params: Any) -> int:
         return self._execute(self.database.compile(statement), params).rowcount
@@ -93,6 +84,36 @@ class SQLiteConnection(Connection):
             self.raw.executemany(prepared.sql, [prepared.values(each) for each in rows])
         except sqlite3.Error as error:
             raise translate_error(error) from error
+
+
+class SQLiteReader(SQLiteConnection):
+    """Runs slow reads and reads of many rows in a thread (``SQLite.read_in_thread``)."""
+
+    async def fetch_all(self, statement: ClauseElement, **params: Any) -> list[Row]:
+        prepared = self.database.compile(statement)
+        if not prepared.slow:
+            cursor = self._execute(prepared, params)
+            raw = cursor.fetchmany(limits.MOST_ON_THE_LOOP)
+            if len(raw) < limits.MOST_ON_THE_LOOP:
+                return prepared.rows(raw)
+            cursor.close()
+        return await self.database.read_in_thread(prepared, params)
+
+
+class SQLiteWriter(SQLiteConnection):
+    """Runs slow writes in the thread that commits. The transaction has the right to write meanwhile."""
+
+    async def execute(self, statement: ClauseElement, **params: Any) -> int:
+        prepared = self.database.compile(statement)
+        if prepared.slow:
+            return (await run_to_end(self.database.commits.disk, self._execute, prepared, params)).rowcount
+        return self._execute(prepared, params).rowcount
+
+    async def fetch_all(self, statement: ClauseElement, **params: Any) -> list[Row]:
+        prepared = self.database.compile(statement)
+        if prepared.slow:
+            return await run_to_end(self.database.commits.disk, self._fetch, prepared, params)
+        return self._fetch(prepared, params)
 
 
 class SQLiteReading(Transaction):
@@ -148,7 +169,7 @@ class SQLiteWriting(Transaction):
                 if self.joined:
                     raise
                 self.patience = max(1, int(1000 * (deadline - asyncio.get_running_loop().time())))
-                await self._wait_for(self._begin_patiently)
+                await run_to_end(self.commits.disk, self._begin_patiently)
         except BaseException as error:
             if self.raw.in_transaction and not self.joined:
                 self.raw.execute("ROLLBACK")
@@ -165,15 +186,6 @@ class SQLiteWriting(Transaction):
             self.raw.execute("BEGIN IMMEDIATE")
         finally:
             self.raw.execute("PRAGMA busy_timeout=0")
-
-    async def _wait_for(self, work: Callable[[], None]) -> None:
-        """Run ``work`` in a thread to its end, even if the caller is cancelled."""
-        future = asyncio.get_running_loop().run_in_executor(self.commits.disk, work)
-        try:
-            await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait([future])
-            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -235,11 +247,11 @@ class SQLite(Database):
     async def open(self) -> None:
         keep_private(self.path)
         try:
-            self.writer = SQLiteConnection(self, self._open())
+            self.writer = SQLiteWriter(self, self._open())
             # A savepoint keeps the old content of its pages in temporary storage.
             self.writer.raw.execute("PRAGMA temp_store=MEMORY")
             self.commits = GroupCommit(self.writer.raw)
-            self.reader = SQLiteConnection(self, self._open())
+            self.reader = SQLiteReader(self, self._open())
             self.threads = ThreadPoolExecutor(limits.THREADS_ASIDE, "aside")
             self.aside_readers = [SQLiteConnection(self, self._open()) for _ in range(limits.THREADS_ASIDE)]
             for each in (self.reader, *self.aside_readers):

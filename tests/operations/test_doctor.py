@@ -115,10 +115,12 @@ class TestFaults:
         fault = only(found(replace(settings, database_url=f"sqlite:///{tmp_path / 'new.db'}")), "fault")
         assert (fault.subject, fault.advice) == ("migrations", "run `python -m server migrate`")
 
-    def test_a_file_that_is_damaged(self, settings: Settings) -> None:
+    @pytest.mark.parametrize("place", [20_000, 100_000, 200_000])
+    def test_a_file_that_is_damaged(self, settings: Settings, place: int) -> None:
         path = Path(settings.data_dir) / "cloudarc.db"
         raw = bytearray(path.read_bytes())
-        raw[20_000:60_000] = b"x" * 40_000
+        assert len(raw) > place + 40_000
+        raw[place : place + 40_000] = b"x" * 40_000
         path.write_bytes(raw)
         assert "fault" in {each.level for each in found(settings) if each.subject == "database"}
 

@@ -130,6 +130,11 @@ def _largest(column: Any) -> Any:
 def everything(sizes: Sizes) -> dict[type[Base], list[dict[str, Any]]]:
     """All rows by table, parents before children."""
     owner = FIRST + PAGE - 1
+
+    def before(nth: int) -> int:
+        """An id below those of the largest rows, which come first in each list."""
+        return FIRST - sizes.listed + nth
+
     dear = partial(filled, DEAR)
     events = [each.name for each in event_kinds().values()]
     ticket = FIRST + sizes.listed - 1
@@ -187,17 +192,29 @@ def everything(sizes: Sizes) -> dict[type[Base], list[dict[str, Any]]]:
             content=lambda nth: _words(nth) if nth < sizes.articles - PAGE // 2 else dear(80_000),
         ),
         Announcement: rows(Announcement, PAGE, content=dear(80_000), published_at=NOW),
-        Event: rows(
-            Event, PAGE, uid=lambda nth: f"evt_{FIRST + nth:026d}", event="ticket.replied", base=base
-        ),
+        Event: [
+            *rows(
+                Event, sizes.listed, id=before, uid=lambda nth: f"evt_{before(nth):026d}",
+                event="ticket.replied", base="{}",
+            ),
+            *rows(Event, PAGE, uid=lambda nth: f"evt_{FIRST + nth:026d}", event="ticket.replied", base=base),
+        ],
         Webhook: rows(
             Webhook, HOOKS, secret="", version=1, events=subscribed(events), active=True,
             url=lambda nth: f"https://hooks.example.com/{nth:03d}{'a' * 2019}", disabled_reason=dear(200),
         ),
-        Delivery: rows(
-            Delivery, PAGE, webhook_id=FIRST + HOOKS - 1, event_id=lambda nth: FIRST + nth, status="failed",
-            uid=lambda nth: f"evt_{FIRST + nth:026d}", event="ticket.replied", tried=20,
-        ),
+        # The last webhook recovers many deliveries, and the first is deleted with many.
+        Delivery: [
+            *rows(
+                Delivery, sizes.listed, id=before, event_id=before, status="failed", event="ticket.replied",
+                webhook_id=lambda nth: FIRST + (HOOKS - 1) * (nth % 2), tried=20,
+                uid=lambda nth: f"evt_{before(nth):026d}",
+            ),
+            *rows(
+                Delivery, PAGE, webhook_id=FIRST + HOOKS - 1, event_id=lambda nth: FIRST + nth,
+                status="failed", uid=lambda nth: f"evt_{FIRST + nth:026d}", event="ticket.replied", tried=20,
+            ),
+        ],
         Attempt: rows(
             Attempt, PAGE * 20, delivery_id=lambda nth: FIRST + nth // 20, status=503, ms=15_000,
             answer=filled("😀", 4096), error=filled("😀", 200),

@@ -1,6 +1,7 @@
 """The server as it is shipped, on a real port, in a thread of the tests' process."""
 
 import asyncio
+import secrets
 import shutil
 import tempfile
 import threading
@@ -12,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import uvicorn
 from sqlalchemy import func, select
 from starlette.types import ASGIApp
@@ -153,8 +155,32 @@ def prepared(url: str, **options: Any) -> Running:
     if url.startswith("sqlite:///"):
         copy_demo(Path(url.removeprefix("sqlite:///")))
     else:
-        _fill(url)
+        _copy_template(url)
     return assembled(url, **options)
+
+
+@cache
+def _template(server_url: str) -> str:
+    """The name of a database of a PostgreSQL server with the demo data, to copy from."""
+    name = f"demo_{secrets.token_hex(6)}"
+    asyncio.run(_in_postgres(f"{server_url}/postgres", f"CREATE DATABASE {name}"))
+    _fill(f"{server_url}/{name}")
+    return name
+
+
+def _copy_template(url: str) -> None:
+    """Replace an empty database by a copy of the demo data, which takes half as long as filling it."""
+    server_url, _, name = url.rpartition("/")
+    template = _template(server_url)
+    statements = (f"DROP DATABASE {name}", f"CREATE DATABASE {name} TEMPLATE {template}")
+    asyncio.run(_in_postgres(f"{server_url}/postgres", *statements))
+
+
+async def _in_postgres(url: str, *statements: str) -> None:
+    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
+    for statement in statements:
+        await connection.execute(statement)
+    await connection.close()
 
 
 def _fill(url: str) -> None:

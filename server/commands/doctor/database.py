@@ -43,8 +43,12 @@ async def check_database(settings: Settings) -> Findings:
     try:
         await database.open()
         async with database.reading() as db:
+            damaged = False
             async for finding in check_engine(db, database, settings):
                 yield finding
+                damaged |= finding.advice == RESTORE
+            if damaged:
+                return
             async for finding in check_content(db, settings):
                 yield finding
     except (StartError, Unavailable) as error:
@@ -52,6 +56,8 @@ async def check_database(settings: Settings) -> Findings:
     finally:
         await database.close()
 
+
+RESTORE = "restore the latest backup"
 
 NOW = text("SELECT now() AS now").columns(now=DateTime(timezone=True))
 SHOW = text(
@@ -67,7 +73,7 @@ async def check_engine(db: Connection, database: Database, settings: Settings) -
         if verdict == "ok":
             yield Finding("ok", "database", "SQLite, and its file is sound")
         else:
-            yield Finding("fault", "database", f"its file is damaged: {verdict}", "restore the latest backup")
+            yield Finding("fault", "database", f"its file is damaged: {verdict}", RESTORE)
         return
     began = time.perf_counter()
     off = (await db.fetch_all(NOW))[0].now.timestamp() - time.time()
