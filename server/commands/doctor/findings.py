@@ -11,7 +11,7 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: how bad it is, of what, what was seen, and what to do about it."""
+    """One line of the report: how bad it is, its subject, what was seen, and what to do about it."""
 
     level: Level
     subject: str
@@ -20,3 +20,15 @@ class Finding:
 
 
 Findings = AsyncIterator[Finding]
+
+
+def ok(subject: str, text: str) -> Finding:
+    return Finding("ok", subject, text)
+
+
+def advise(subject: str, text: str, advice: str) -> Finding:
+    return Finding("advice", subject, text, advice)
+
+
+def fault(subject: str, text: object, advice: str = "") -> Finding:
+    return Finding("fault", subject, str(text).rstrip("."), advice)

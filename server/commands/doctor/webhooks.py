@@ -7,7 +7,7 @@ from yarl import URL
 from persistence import webhooks
 from persistence.database import Connection
 from persistence.sealing import Box, Unsealable
-from server.commands.doctor.findings import Finding, Findings
+from server.commands.doctor.findings import Findings, advise, fault, ok
 from server.commands.doctor.redis import CALL_SECONDS
 from server.settings import SettingError, Settings, secret_key
 from webhooks import targets
@@ -16,11 +16,11 @@ MOST_TARGETS = 20
 
 
 async def check_secrets(db: Connection, settings: Settings) -> Findings:
-    """Whether the secret key opens what was sealed."""
+    """Find whether the secret key opens what was sealed."""
     try:
         box = Box(secret_key(settings), settings.other_secret_key)
     except SettingError as error:
-        yield Finding("fault", "secret key", str(error).rstrip("."))
+        yield fault("secret key", error)
         return
     closed = outdated = 0
     for row in await webhooks.all_webhooks(db):
@@ -31,40 +31,33 @@ async def check_secrets(db: Connection, settings: Settings) -> Findings:
             except Unsealable:
                 closed += 1
     if closed:
-        yield Finding(
-            "fault",
-            "secret key",
-            f"{closed} secrets of webhooks were sealed with another one",
-            "set CLOUDARC_SECRET_KEY to the one they were made with, or rotate these secrets",
-        )
+        text = f"{closed} secrets of webhooks were sealed with another one"
+        advice = "set CLOUDARC_SECRET_KEY to the one they were made with, or rotate these secrets"
+        yield fault("secret key", text, advice)
     elif outdated:
-        yield Finding(
-            "advice",
-            "secret key",
-            f"{outdated} secrets of webhooks are sealed with CLOUDARC_OTHER_SECRET_KEY",
-            "run `python -m server reseal`, and remove that setting three days later",
-        )
+        text = f"{outdated} secrets of webhooks are sealed with CLOUDARC_OTHER_SECRET_KEY"
+        advice = "run `python -m server reseal`, and remove that setting three days later"
+        yield advise("secret key", text, advice)
     else:
-        yield Finding("ok", "secret key", "it opens all that is sealed")
+        yield ok("secret key", "it opens all that is sealed")
 
 
 async def check_targets(db: Connection, settings: Settings) -> Findings:
-    """Whether the hosts of webhooks can be connected to from here; nothing is sent to them."""
+    """Find whether the hosts of webhooks accept a connection. Nothing is sent to them."""
     private = settings.webhook_private_targets == "on"
     active = [row for row in await webhooks.all_webhooks(db) if row.active][:MOST_TARGETS]
     texts = await asyncio.gather(*[check_reach(row.url, private=private) for row in active])
     for row, why in zip(active, texts, strict=True):
         host = URL(row.url).host
         if why:
-            yield Finding(
-                "advice", "webhooks", f"{host} of webhook {row.id} cannot be reached ({why})", "ask its owner"
-            )
+            text = f"{host} of webhook {row.id} cannot be reached ({why})"
+            yield advise("webhooks", text, "ask its owner")
         else:
-            yield Finding("ok", "webhooks", f"{host} of webhook {row.id} can be reached")
+            yield ok("webhooks", f"{host} of webhook {row.id} can be reached")
 
 
 async def check_reach(url: str, *, private: bool) -> str:
-    """Why a host is not reached; empty where it is."""
+    """Return why a host cannot be reached, or an empty text."""
     try:
         async with asyncio.timeout(CALL_SECONDS):
             await targets.check_resolves_public(url, private=private)
