@@ -138,7 +138,11 @@ def everything(sizes: Sizes) -> dict[type[Base], list[dict[str, Any]]]:
     dear = partial(filled, DEAR)
     events = [each.name for each in event_kinds().values()]
     ticket = FIRST + sizes.listed - 1
-    base = signing.signed_payload("ticket.replied", "2025-01-15T12:00:00Z", _ticket_event()).decode()
+    example = event_kinds()["ticket.replied"].example
+    small, base = (
+        signing.signed_payload("ticket.replied", "2025-01-15T12:00:00Z", each).decode()
+        for each in (example, _ticket_event())
+    )
     lines = [
         row
         for nth in range(PAGE)
@@ -195,7 +199,7 @@ def everything(sizes: Sizes) -> dict[type[Base], list[dict[str, Any]]]:
         Event: [
             *rows(
                 Event, sizes.listed, id=before, uid=lambda nth: f"evt_{before(nth):026d}",
-                event="ticket.replied", base="{}",
+                event="ticket.replied", base=small,
             ),
             *rows(Event, PAGE, uid=lambda nth: f"evt_{FIRST + nth:026d}", event="ticket.replied", base=base),
         ],
