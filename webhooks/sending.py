@@ -8,7 +8,9 @@ import concurrent.futures
 import errno
 import threading
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -43,24 +45,53 @@ class DeliveryResponse:
     retry_after: int | None
 
 
+class LoopCalls:
+    """Calls functions in an event loop from another thread. One wake-up serves all that are queued."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.queue: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self.awake = False
+
+    def call(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Queue a call. Raises RuntimeError if the loop is closed."""
+        self.queue.append((function, arguments))
+        if not self.awake:
+            self.awake = True
+            self.loop.call_soon_threadsafe(self._run)
+
+    def _run(self) -> None:
+        # A call that is queued from here on wakes the loop again, so none is missed.
+        self.awake = False
+        while self.queue:
+            function, arguments = self.queue.popleft()
+            function(*arguments)
+
+
+Request = Callable[[], Coroutine[Any, Any, DeliveryResponse]]
+
+
 class HttpSession:
     """The HTTP client of a worker, in a thread with an event loop of its own.
 
     Connecting, TLS and parsing take as long as a receiver likes, and a loop that does them answers nobody
-    meanwhile. ``post`` is awaited in any other loop; the thread's loop is of the class of the one that opens
-    the session.
+    meanwhile. The thread's loop is of the class of the one that opens the session, and only there ``post``
+    is awaited.
     """
 
     def __init__(self, *, private: bool) -> None:
         self.private = private
-        self.loop: asyncio.AbstractEventLoop
+        self.inner: LoopCalls
+        self.outer: LoopCalls
+        self.tasks: dict[asyncio.Future[DeliveryResponse], asyncio.Task[DeliveryResponse]] = {}
         self.http: aiohttp.ClientSession
         self._stop: asyncio.Event
         self._started = concurrent.futures.Future[None]()
         self._ended = concurrent.futures.Future[None]()
 
     async def __aenter__(self) -> "HttpSession":
-        loop_factory = type(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        self.outer, loop_factory = LoopCalls(loop), type(loop)
         # A daemon, so that nothing that hangs in it outlives the process.
         self._thread = threading.Thread(target=self._run, args=[loop_factory], name="webhooks", daemon=True)
         self._thread.start()
@@ -69,7 +100,7 @@ class HttpSession:
 
     async def __aexit__(self, *_: Any) -> None:
         """Cancel all requests, close all connections and end the thread."""
-        self.loop.call_soon_threadsafe(self._stop.set)
+        self.inner.call(self._stop.set)
         await asyncio.wrap_future(self._ended)
         self._thread.join()
 
@@ -85,10 +116,48 @@ class HttpSession:
             self._ended.set_result(None)
 
     async def _serve(self) -> None:
-        self.loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self.inner, self._stop = LoopCalls(asyncio.get_running_loop()), asyncio.Event()
         async with client(private=self.private) as self.http:
             self._started.set_result(None)
             await self._stop.wait()
+
+    async def run(self, request: Request) -> DeliveryResponse:
+        """Await a request in the thread. Cancelling cancels the request."""
+        response: asyncio.Future[DeliveryResponse] = self.outer.loop.create_future()
+        self.inner.call(self._begin, request, response)
+        try:
+            return await response
+        except asyncio.CancelledError:
+            # A session that has ended has cancelled its requests, and its loop is closed.
+            with suppress(RuntimeError):
+                self.inner.call(self._cancel, response)
+            raise
+
+    def _begin(self, request: Request, response: "asyncio.Future[DeliveryResponse]") -> None:
+        task = self.tasks[response] = asyncio.create_task(request())
+        task.add_done_callback(partial(self._end, response))
+
+    def _cancel(self, response: "asyncio.Future[DeliveryResponse]") -> None:
+        if task := self.tasks.get(response):
+            task.cancel()
+
+    def _end(
+        self, response: "asyncio.Future[DeliveryResponse]", task: "asyncio.Task[DeliveryResponse]"
+    ) -> None:
+        del self.tasks[response]
+        self.outer.call(_resolve, response, task)
+
+
+def _resolve(response: "asyncio.Future[DeliveryResponse]", task: "asyncio.Task[DeliveryResponse]") -> None:
+    """Hand the outcome of a task to whoever awaits it in another loop."""
+    if task.cancelled():
+        response.cancel()
+    elif response.done():
+        task.exception()
+    elif error := task.exception():
+        response.set_exception(error)
+    else:
+        response.set_result(task.result())
 
 
 def http_session(*, private: bool) -> HttpSession:
@@ -128,8 +197,7 @@ async def post(
 
     Whatever the receiver does is told by the Answer and never raised. Cancelling cancels the request.
     """
-    request = _post(session.http, url, body, headers, deadline)
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(request, session.loop))
+    return await session.run(lambda: _post(session.http, url, body, headers, deadline))
 
 
 async def _post(
