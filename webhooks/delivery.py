@@ -43,7 +43,7 @@ LEASE = MINUTE
 AT_ONCE = 20
 """The number of deliveries to one webhook that a worker has in flight."""
 POLL_SECONDS = 0.1
-GATHER_SECONDS = 0.01
+GATHER_SECONDS = 0.005
 GRACE_SECONDS = 1.5
 DISABLE_AFTER = timedelta(days=5)
 
