@@ -149,7 +149,7 @@ class Panel:
                 request, "problem.html", status=503, message=message, headers={"Retry-After": "1"}
             )
         logger.error("%s failed", visit.request_id, exc_info=error)
-        message = f"The server failed, and nothing was changed. Quote {visit.request_id} to who runs it."
+        message = f"The server failed and changed nothing. Report the request id {visit.request_id}."
         return self.render(request, "problem.html", status=500, message=message)
 
     def render(
@@ -246,7 +246,7 @@ class Panel:
         except TooEarly as error:
             return refuse(
                 429,
-                f"There were too many failed tries to sign in with this name; {_again_in(error.seconds)}.",
+                f"Too many attempts to sign in with this name failed; {_again_in(error.seconds)}.",
                 name=name,
                 delayed=True,
                 headers={"Retry-After": str(error.seconds)},
@@ -254,7 +254,7 @@ class Panel:
         except TooManySignIns as error:
             return refuse(503, str(error), name=name, headers={"Retry-After": "1"})
         if signed is None:
-            return refuse(403, "The name and the password do not fit.", name=name)
+            return refuse(403, "The name or the password is wrong.", name=name)
         visit.caller = signed.caller
         response = RedirectResponse(way, 303)
         set_cookie(response, signed)

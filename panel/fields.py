@@ -129,7 +129,7 @@ def _hint(kind: str, schema: Any, spec: Mapping[str, Any]) -> str:
     if kind == "money":
         return ""
     if kind == "password":
-        return "At least 8 characters. Where there is one already, it stays if this is left empty."
+        return "At least 8 characters. Leave this empty to keep the current password."
     if expects and kind not in ("date", "instant", "select"):
         return f"{expects[0].upper()}{expects[1:]}."
     return "" if "$ref" in schema else str(spec.get("description", ""))

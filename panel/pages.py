@@ -195,7 +195,7 @@ class PageHandlers:
         more = submitted.one(sent, "_more")
         if more:
             if not any(each.name == more and each.kind == "lines" for each in page.fields):
-                raise submitted.BadForm(400, "There are no more lines to be had here; open the form anew.")
+                raise submitted.BadForm(400, "This form has no more lines; open it again.")
             given[more] = [*given.get(more, []), *[{}] * MORE_LINES]
             return await self._form(page, request, signed, ids, item, given, sent)
         body = submitted.changes(page.fields, before, given) if page.kind == "update" else given
@@ -382,7 +382,7 @@ class PageHandlers:
         """Return the confirmation of the previous action."""
         done = request.query_params.get("done", "")
         if done == UNCHANGED:
-            return "Nothing was different, so nothing was changed."
+            return "The form has no changes."
         page = self.pages.by_id.get(done)
         return f"Done: {page.summary[0].lower()}{page.summary[1:]}." if page else ""
 
@@ -402,7 +402,7 @@ def _headers(page: PanelPage, sent: submitted.Sent) -> dict[str, str]:
 def refusal_message(page: PanelPage, refused: OperationResult) -> str:
     """Why a form was refused, with its fields called as they are there."""
     if "Idempotency-Key was used" in refused.message:
-        return "This form was sent before with something else in it; open it anew to send it once more."
+        return "This form was sent before with other content; open it again to send it once more."
     labels = {each.name: each.label for each in page.fields if "_" in each.name or each.name == "url"}
     return re.sub(
         r"\w+", lambda word: f"“{labels[word[0]]}”" if word[0] in labels else word[0], refused.message

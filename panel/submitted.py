@@ -81,7 +81,7 @@ async def read(request: Request, token: str | None, bounds: Bounds = FORM) -> Se
         sent.setdefault(name, []).append(value.replace("\r\n", "\n").replace("\r", "\n"))
     if token is not None and not hmac.compare_digest(one(sent, "_csrf").encode(), token.encode()):
         raise BadForm(
-            403, "This form belongs to another session; go back, load the page again and send it anew."
+            403, "This form belongs to another session; go back, reload the page and send it again."
         )
     return sent
 

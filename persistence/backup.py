@@ -227,35 +227,35 @@ class Lines:
         if not hmac.compare_digest(self._raw(), _last_line(self.mac)):
             raise Damaged("it is altered")
         if self._unpack(1):
-            raise Damaged("something stands after its end")
+            raise Damaged("it has data after its end")
 
     def _raw(self) -> bytes:
         raw = self._unpack(MAX_LINE)
         if len(raw) == MAX_LINE:
             raise Damaged(f"a line of it is longer than {MAX_LINE // 2**20} MiB")
         if not raw.endswith(b"\n"):
-            raise Damaged("it is cut, or no backup")
+            raise Damaged("it is truncated, or is not a backup")
         return raw
 
     def _unpack(self, limit: int) -> bytes:
         try:
             return self.packed.readline(limit)
         except (EOFError, gzip.BadGzipFile, zlib.error):
-            raise Damaged("it is cut, or no backup") from None
+            raise Damaged("it is truncated, or is not a backup") from None
 
 
 def _parsed(raw: bytes) -> Any:
     try:
         return orjson.loads(raw)
     except ValueError:
-        raise Damaged("it is altered, or no backup") from None
+        raise Damaged("it was altered, or is not a backup") from None
 
 
 def _checked_head(head: Any) -> dict[str, Any]:
     if not isinstance(head, dict) or "cloudarc" not in head:
         raise Damaged("it is no backup")
     if head["cloudarc"] == 1:
-        raise Damaged("it is of format 1, which has no MAC", "Make a new one with this version.")
+        raise Damaged("its format 1 has no MAC", "Make a new one with this version.")
     if head["cloudarc"] != FORMAT:
         raise Damaged("a newer version made it")
     for name, is_valid in HEAD.items():

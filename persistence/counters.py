@@ -148,7 +148,7 @@ class Counters:
             if self.redis is not None:
                 await self.redis.renew()
         except (RedisTimeout, RedisError) as error:
-            logger.warning("Redis was not told that a credential ended (%s).", error_name(error))
+            logger.warning("Redis did not record the end of a credential (%s).", error_name(error))
 
     def _doubt(self) -> None:
         self.check_both_until = self.local.clock() + self.window

@@ -52,7 +52,7 @@ def digest(secret: str) -> str:
 def credential_columns(secret: str, now: datetime, expires_at: datetime | None) -> dict[str, Any]:
     """The columns that are kept of a new secret. Raises Conflict where it would be dead at once."""
     if expires_at is not None and expires_at <= now:
-        raise Conflict("The expires_at has passed already; choose an instant to come, or none.")
+        raise Conflict("The expires_at field is in the past; use a later instant, or leave it out.")
     return {
         "digest": digest(secret),
         "beginning": secret[:8],

@@ -261,7 +261,7 @@ async def resend(db: Connection, webhook_id: int, id: int, now: datetime) -> Row
     row = await db.fetch_one(RESEND, webhook_id=webhook_id, key=id, now=now)
     if row is None:
         await get(db, webhook_id, id)
-        raise Conflict("The delivery is being sent right now; look at it again.")
+        raise Conflict("The delivery is in flight; read it again.")
     return row
 
 

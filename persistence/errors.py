@@ -31,7 +31,7 @@ class Forbidden(Refusal):
 class PreconditionFailed(Refusal):
     @classmethod
     def of(cls, noun: str) -> "PreconditionFailed":
-        return cls(f"This is not the newest version of the {noun}; read again.")
+        return cls(f"This is not the current version of the {noun}; read again.")
 
 
 class Conflict(Refusal):
@@ -51,7 +51,7 @@ class Duplicate(Conflict):
 
 class StillRunning(Conflict):
     def __init__(self) -> None:
-        super().__init__("A request with this Idempotency-Key is being done; try again.")
+        super().__init__("A request with this Idempotency-Key is in progress; try again.")
 
 
 class Unavailable(Refusal):

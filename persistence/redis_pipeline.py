@@ -140,7 +140,7 @@ class RedisPipeline:
             self.lost()
             reply = await self._send("EVAL", SCRIPT, 1, key, limit, window, until)
         if not (isinstance(reply, list) and len(reply) == 4 and all(type(each) is int for each in reply)):
-            raise ResponseError("this is no answer of the script")
+            raise ResponseError("this is not a reply of the script")
         admitted, remaining, wait, clock = reply
         self.ahead = clock - self._own_time()
         if admitted < 0:

@@ -135,7 +135,7 @@ async def create(db: Connection, *, url: str, events: Collection[str], active: b
     """
     counted = await db.fetch_one(COUNT)
     if counted is not None and counted.number >= MOST:
-        raise Conflict(f"There are {MOST} webhooks, as many as there may be; delete one that is not needed.")
+        raise Conflict(f"There are {MOST} webhooks, which is the limit; delete one first.")
     try:
         return await require(
             db,
@@ -181,7 +181,7 @@ async def update(
 
 
 def _taken() -> Conflict:
-    return Conflict("The url has a webhook already.")
+    return Conflict("A webhook with this url exists already.")
 
 
 async def delete(db: Connection, id: int, versions: Collection[int] | None = None) -> None:
@@ -197,7 +197,7 @@ async def rotate(db: Connection, webhook: Row, sealed: str, overlap: timedelta, 
     old = {"old": webhook.secret, "until": now + overlap} if overlap else {"old": None, "until": None}
     rotated = await db.fetch_one(ROTATE, key=webhook.id, sealed=sealed, current=webhook.secret, **old)
     if rotated is None:
-        raise Conflict("The secret was rotated by somebody else just now; look at the webhook again.")
+        raise Conflict("Another request rotated the secret just now; read the webhook again.")
     return rotated
 
 

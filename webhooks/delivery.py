@@ -231,7 +231,7 @@ class Worker:
                 for delivery, token in left.values():
                     await delivery_queue.give_back(db, delivery.id, token, self.clock())
         except Refusal as error:
-            logger.warning("what was in the air is sent again in a minute: %s", error)
+            logger.warning("attempts in flight are repeated in a minute: %s", error)
 
 
 def _entry(result: AttemptResult) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def _run(settings: Settings, listener: socket.socket) -> None:
         supervisor = Supervisor(config, sockets=[listener])
         supervisor.run()
         if not supervisor.asked:
-            raise StartError("A worker could not start again, so the server has stopped; the log says why.")
+            raise StartError("A worker process could not restart, so the server stopped; see the log.")
 
 
 class Supervisor(Multiprocess):

@@ -78,7 +78,7 @@ class Health:
         except Unavailable:
             return {"database": "unavailable", "redis": redis}
         except Exception:
-            logger.exception("the database cannot be looked at")
+            logger.exception("the database cannot be checked")
             return {"database": "unavailable", "redis": redis}
         found = {"database": "ok", "redis": redis}
         return found | {"migrations": "pending"} if pending else found

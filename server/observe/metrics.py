@@ -40,7 +40,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "cloudarc_requests",
-            "Requests that were answered, by operation and status; 499: the caller had gone.",
+            "Responses by operation and status; 499: the caller disconnected.",
             ["operation", "status"],
             registry=self.registry,
         )
@@ -117,26 +117,26 @@ class MetricsState:
         """Return the current state."""
         yield GaugeMetricFamily(
             "cloudarc_limiter_degraded",
-            "1 while calls are counted in this process, since Redis does not answer.",
+            "1 while this process counts calls itself because Redis does not answer.",
             int(self.counters.degraded),
         )
         yield CounterMetricFamily(
             "cloudarc_limiter_fallbacks",
-            "Calls that were counted in this process, since Redis did not answer.",
+            "Calls that this process counted itself because Redis did not answer.",
             self.counters.failures,
         )
         yield CounterMetricFamily(
             "cloudarc_log_lines_dropped",
-            "Log lines that were dropped, since stdout did not take them.",
+            "Log lines that were dropped because stdout was blocked.",
             logs.dropped(),
         )
         found = self._backlog()
         if found is not None:
             yield GaugeMetricFamily(
-                "cloudarc_webhook_deliveries_due", "Deliveries that are due and not in the air.", found[0]
+                "cloudarc_webhook_deliveries_due", "Deliveries that are due and not in flight.", found[0]
             )
             yield GaugeMetricFamily(
-                "cloudarc_webhook_oldest_due_seconds", "For how long the oldest of them has been.", found[1]
+                "cloudarc_webhook_oldest_due_seconds", "Seconds since the oldest became due.", found[1]
             )
 
     def _backlog(self) -> tuple[int, float] | None:

@@ -33,7 +33,7 @@ def end_worker_with_server() -> None:
     """End a worker process when its parent ends. In any other process do nothing."""
     server = multiprocessing.parent_process()
     if server and server.pid and not end_with(server.pid):
-        raise SystemExit("The server that this worker is of has ended.")
+        raise SystemExit("The parent server of this worker has ended.")
 
 
 @contextmanager

@@ -56,7 +56,8 @@ def valkey(settings: Settings) -> Iterator[str]:
             path = _place(folder)
             _end_left_behind(path)
         except OSError as error:
-            raise StartError(f"The socket {error.filename or 'of Valkey'} is no use ({error}).") from error
+            name = error.filename or "of Valkey"
+            raise StartError(f"The socket {name} cannot be used ({error}).") from error
         supervisor = ValkeySupervisor(
             [program(), *ARGUMENTS, "--unixsocket", str(path)], path, folder / "valkey.log"
         )
@@ -179,7 +180,7 @@ class ValkeySupervisor(threading.Thread):
         process.wait()
         said = self.output.read_text(errors="replace").split("\n")
         last = next((line.strip() for line in reversed(said) if line.strip()), "it does not answer")
-        raise StartError(f"Valkey cannot start ({last}); mend that, or set CLOUDARC_REDIS_URL.")
+        raise StartError(f"Valkey cannot start ({last}); correct that, or set CLOUDARC_REDIS_URL.")
 
     def _fork(self) -> subprocess.Popen[bytes]:
         server = os.getpid()

@@ -72,7 +72,8 @@ class IdempotentRequest:
                 body = text.encode() if whole else await self._restored(db, text, kept.created_at)
             except Unsealable:
                 raise Conflict(
-                    "The answer to this Idempotency-Key cannot be read any more; look whether it was done."
+                    "The stored response of this Idempotency-Key can no longer be read;"
+                    " check whether the request took effect."
                 ) from None
             raise Replayed(Reply(kept.status, body, headers=headers))
 
@@ -115,7 +116,7 @@ class IdempotentRequest:
         digests = [each.removeprefix(MARK) for each in marks]
         sealed = await idempotency.texts(db, self.owner, kept_at.date(), digests)
         if len(sealed) < len(digests):
-            raise Unsealable("A text of this answer is not kept any more.")
+            raise Unsealable("A text of this response is no longer stored.")
         texts = {MARK + each: self.box.open(text, self._context(each)) for each, text in sealed.items()}
         return orjson.dumps(_with_texts(content, lambda text: texts.get(text, text)))
 

@@ -150,7 +150,7 @@ class Plan:
         """Return what is wrong with a body, or with the absence of a required one."""
         validator = self.bodies.get(dialect)
         if validator is None:
-            wrong = detail("body", "", "This takes no body; send none, or {}.")
+            wrong = detail("body", "", "This operation takes no body; send none, or {}.")
             return [] if content == {} else [Violation(wrong)]
         if given and validator.is_valid(content):
             return []

@@ -104,7 +104,10 @@ def authorize(
         )
     if caller.kind not in audiences:
         raise Problem(
-            403, "This needs an API key." if caller.kind == "client" else "This needs a client's API token."
+            403,
+            "This operation needs an API key."
+            if caller.kind == "client"
+            else "This operation needs a client's API token.",
         )
     if not caller.has_scope(scope):
         raise Problem(403, f"The API key lacks the scope {scope}.")

@@ -15,7 +15,7 @@ class InvalidJson(ValueError):
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise InvalidJson("The body names a member of an object twice.")
+        raise InvalidJson("An object in the body has a member twice.")
     for name, value in pairs:
         if isinstance(value, str) and "\r" in value:
             result[name] = with_line_feeds(value)

@@ -214,7 +214,9 @@ class Validator:
             for name in [name for name in value if name not in schema.get("properties", {})]:
                 where = f"{pointer}/{name}" if SAFE_NAME.fullmatch(name) else pointer
                 yield Violation(
-                    detail(place, where, shortened(f"This member is not known here; known are: {allowed}."))
+                    detail(
+                        place, where, shortened(f"This member is unknown; the known members are: {allowed}.")
+                    )
                 )
             return
         names = [part for part in path if isinstance(part, str)]

@@ -339,6 +339,10 @@ class TestBundle:
         assert json.loads(rendering.published("json", version="3.1").body) == MODERN
         assert read_yaml(rendering.published("yaml", version="3.1").body) == MODERN
 
+    def test_each_server_names_its_environments(self) -> None:
+        """OWASP asks for it (API9:2023), so that nobody takes one for another."""
+        assert all("production" in each["description"] for each in DOCUMENT["servers"])
+
     def test_the_renditions_are_stable(self) -> None:
         assert rendering.render(loading.bundle(), "json") == rendering.render(loading.bundle(), "json")
 

@@ -606,7 +606,7 @@ class TestCommands:
         is_one_line(command(tmp_path, "backup", str(there)), str(there), "exists")
         is_one_line(command(tmp_path, "backup", str(tmp_path / "no" / "folder")), "cannot be written")
         is_one_line(command(tmp_path, "restore", str(tmp_path / "none")), "cannot be read")
-        is_one_line(command(tmp_path, "restore", str(there)), "no backup")
+        is_one_line(command(tmp_path, "restore", str(there)), "is not a backup")
         assert there.read_bytes() == b""
 
 

@@ -265,7 +265,7 @@ class TestChange:
         id = factories.product(admin)
         before, tag = server.count(Activity), admin.get(f"/products/{id}").headers["ETag"]
         response = operator.send(f"/admin/products/{id}/edit")
-        assert "nothing was changed" in text(operator.follow(response))
+        assert "The form has no changes." in text(operator.follow(response))
         assert server.count(Activity) == before
         assert admin.get(f"/products/{id}").headers["ETag"] == tag
 
@@ -348,17 +348,17 @@ class TestChange:
     def test_a_refusal_calls_the_fields_as_the_form_does(self, operator: Browser, admin: Api) -> None:
         past = operator.send("/admin/clients/42/tokens/new", expires_at="2020-01-01T00:00:00")
         assert past.status_code == 409
-        assert "“Expires (UTC)” has passed already" in text(past)
+        assert "The “Expires (UTC)” field is in the past" in text(past)
         taken = admin.get(f"/webhooks/{factories.webhook(admin)}").json()["data"]["url"]
         refused = operator.send("/admin/webhooks/new", url=taken, events=["invoice.paid"])
-        assert "The “URL” has a webhook already." in text(refused)
+        assert "A webhook with this “URL” exists already." in text(refused)
 
     def test_a_form_that_is_sent_again_with_something_else_is_told_so(self, operator: Browser) -> None:
         path = "/admin/departments/new"
         form = Form(operator.get(path).text, path)
         assert operator.send_form(form, path, {"name": "One"}).status_code == 303
         again = operator.send_form(form, path, {"name": "Another"})
-        assert "open it anew" in text(again) and "Idempotency" not in text(again)
+        assert "open it again" in text(again) and "Idempotency" not in text(again)
 
     def test_a_version_that_is_old_is_not_deleted(self, operator: Browser, admin: Api) -> None:
         id = factories.announcement(admin)

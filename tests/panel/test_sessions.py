@@ -294,7 +294,7 @@ class TestSignIn:
         answer = browser.sign_in(name, "secret words")
         assert answer.status_code == 403
         assert Form(answer.text).values == {"name": name, "password": ""}
-        assert "The name and the password do not fit." in text(answer)
+        assert "The name or the password is wrong." in text(answer)
 
 
 class TestSessions:
@@ -473,7 +473,7 @@ class TestDelays:
             early = attempt(server, name, PASSWORD, address=address)
             assert early.status_code == 429
             assert early.headers["Retry-After"] == "1"
-            assert "too many failed tries to sign in with this name; try again in 1 second." in text(early)
+            assert "Too many attempts to sign in with this name failed; try again in 1 second." in text(early)
             assert "python -m server operator unlock" in text(early)
             assert Form(early.text).values["name"] == name
         assert checked == {"real": 6}

@@ -221,7 +221,7 @@ class TestCreating:
         changed = admin.put(f"/webhooks/{second['id']}", {"url": first["url"]})
         for response in (again, changed):
             assert response.status_code == 409
-            assert response.json()["error"]["message"] == "The url has a webhook already."
+            assert response.json()["error"]["message"] == "A webhook with this url exists already."
         assert data(admin.get(f"/webhooks/{second['id']}"))["url"] == second["url"]
         assert admin.put(f"/webhooks/{second['id']}", {"url": second["url"]}).status_code == 200
 
