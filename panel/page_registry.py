@@ -113,6 +113,13 @@ class PanelPage:
         title = self.tag.replace("_", " ").capitalize()
         return NAMES.get(self.id) or NAMES.get(self.tag) or (title, title.lower().removesuffix("s"))
 
+    def with_labels(self, message: str) -> str:
+        """Return a message in which the fields have their labels instead of their names."""
+        labels = {
+            each.name: f"“{each.label}”" for each in self.fields if "_" in each.name or each.name == "url"
+        }
+        return re.sub(r"\w+", lambda word: labels.get(word[0], word[0]), message)
+
     @property
     def label(self) -> str:
         """The label of the button that leads to the page."""

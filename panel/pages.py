@@ -206,7 +206,7 @@ class PageHandlers:
             request,
             signed,
             path=ids,
-            headers=_headers(page, sent),
+            headers=submitted.request_headers(page.kind, sent),
             body=body if page.fields else None,
         )
         if not result.ok:
@@ -391,19 +391,8 @@ def _ids(page: PanelPage, request: Request) -> tuple[str, ...]:
     return tuple(str(request.path_params[name]) for name in re.findall(r"{(\w+)}", page.path))
 
 
-def _headers(page: PanelPage, sent: submitted.Sent) -> dict[str, str]:
-    """Return the idempotency key and the version of a form."""
-    if page.kind in ("create", "verb"):
-        return {"Idempotency-Key": submitted.one(sent, "_key")}
-    etag = submitted.one(sent, "_etag")
-    return {"If-Match": etag} if etag else {}
-
-
 def refusal_message(page: PanelPage, refused: OperationResult) -> str:
-    """Why a form was refused, with its fields called as they are there."""
+    """Return why a form was refused, in the words of the form."""
     if "Idempotency-Key was used" in refused.message:
         return "This form was sent before with other content; open it again to send it once more."
-    labels = {each.name: each.label for each in page.fields if "_" in each.name or each.name == "url"}
-    return re.sub(
-        r"\w+", lambda word: f"“{labels[word[0]]}”" if word[0] in labels else word[0], refused.message
-    )
+    return page.with_labels(refused.message)

@@ -150,6 +150,14 @@ def one(sent: Sent, name: str) -> str:
     return sent.get(name, [""])[0]
 
 
+def request_headers(kind: str, sent: Sent) -> dict[str, str]:
+    """Return the headers of a form's request: its idempotency key, or the version that its sender saw."""
+    if kind in ("create", "verb"):
+        return {"Idempotency-Key": one(sent, "_key")}
+    etag = one(sent, "_etag")
+    return {"If-Match": etag} if etag else {}
+
+
 def object_of(fields: Sequence[Field], sent: Sent) -> dict[str, Any]:
     """Return the object of a form, without empty fields."""
     result: dict[str, Any] = {}

@@ -163,17 +163,14 @@ def assemble(
     counters = counters or Counters(None)
     live = LiveSettings(database, defaults)
     lifespan = Lifespan(database, counters, live, worker, health, metrics, metrics_ports, load)
-    stack, pipeline = _build_stack(
-        document,
-        lifespan.run,
-        partial(
-            Pipeline,
-            database=database,
-            clock=clock,
-            dependencies={"defaults": defaults, "box": box, "private_targets": private_targets},
-            on_credentials_revoked=counters.renew,
-        ),
+    build_pipeline = partial(
+        Pipeline,
+        database=database,
+        clock=clock,
+        dependencies={"defaults": defaults, "box": box, "private_targets": private_targets},
+        on_credentials_revoked=counters.renew,
     )
+    stack, pipeline = _build_stack(document, lifespan.run, build_pipeline)
     edge = Edge(
         stack,
         routes=pipeline.routes,
