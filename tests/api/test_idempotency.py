@@ -352,7 +352,7 @@ class TestWhatIsKept:
         server.inside(forget, write=True)
         again = keyed(client, f"/tickets/{id}/reply", body, key)
         assert again.status_code == 409
-        assert "cannot be read" in again.json()["error"]
+        assert "can no longer be read" in again.json()["error"]
         assert client.get(f"/tickets/{id}/replies").json()["total"] == 1
 
     def test_texts_end_with_their_keys(self, server: Running, admin: Api, client: Api) -> None:
