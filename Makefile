@@ -27,7 +27,7 @@ worker: $(SETUP) ## deliver webhooks beside a server that does not (CLOUDARC_WEB
 test: $(SETUP) ## run the whole suite, on SQLite, PostgreSQL and Valkey
 	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/e2e
 
-test-fast: $(SETUP) ## run the tests that need one database and no processes, in a minute
+test-fast: $(SETUP) ## run a selection in a minute: one database, no processes, no long files
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --fast --ignore=tests/e2e
 
 check: $(SETUP) ## judge format, lint, types, imports and contract; write nothing

@@ -159,6 +159,7 @@ REVOKE_TOKENS = (
     sql_update(_TOKENS)
     .values(revoked_at=bindparam("now", type_=UtcDateTime))
     .where(_TOKENS.c.client_id == bindparam("key", type_=BigInteger), _TOKENS.c.revoked_at.is_(None))
+    .execution_options(slow=True)
 )
 
 TAKEN = "Another client has this email address."

@@ -212,13 +212,21 @@ USED = (
 
 END = delete(Session).where(SESSIONS.c.digest == bindparam("token"))
 
-END_ALL = delete(Session).where(SESSIONS.c.operator_id == bindparam("operator", type_=BigInteger))
+END_ALL = (
+    delete(Session)
+    .where(SESSIONS.c.operator_id == bindparam("operator", type_=BigInteger))
+    .execution_options(slow=True)
+)
 
-END_DEAD = delete(Session).where(
-    or_(
-        SESSIONS.c.used_at <= bindparam("used", type_=UtcDateTime),
-        SESSIONS.c.created_at <= bindparam("created", type_=UtcDateTime),
+END_DEAD = (
+    delete(Session)
+    .where(
+        or_(
+            SESSIONS.c.used_at <= bindparam("used", type_=UtcDateTime),
+            SESSIONS.c.created_at <= bindparam("created", type_=UtcDateTime),
+        )
     )
+    .execution_options(slow=True)
 )
 
 

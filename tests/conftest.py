@@ -38,7 +38,6 @@ WAITING = [
     "test_limits",
 ]
 
-
 # These files need many seconds of computing, or start processes too.
 HEAVY = [
     *("test_backup", "test_caches", "test_counters", "test_credential_cache", "test_database"),
@@ -49,13 +48,12 @@ HEAVY = [
 
 SUITES_OF_PROCESSES = ("e2e", "operations", "raw")
 
-
 # ``make check`` runs these.
 CHECKED = ["test_contract", "test_growth", "test_language", "test_requirements"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fast", action="store_true", help="one database, no processes, no fuzz")
+    parser.addoption("--fast", action="store_true", help="a selection: one database, no processes, no fuzz")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -58,14 +58,20 @@ class LoopCalls:
         self.queue.append((function, arguments))
         if not self.awake:
             self.awake = True
-            self.loop.call_soon_threadsafe(self._run)
+            try:
+                self.loop.call_soon_threadsafe(self._run)
+            except RuntimeError:
+                # The next call must be refused as well, or its caller would wait forever.
+                self.awake = False
+                raise
 
     def _run(self) -> None:
         # A call that is queued from here on wakes the loop again, so none is missed.
         self.awake = False
         while self.queue:
             function, arguments = self.queue.popleft()
-            function(*arguments)
+            # The loop reports the failure of one call and still makes the others.
+            self.loop.call_soon(function, *arguments)
 
 
 Request = Callable[[], Coroutine[Any, Any, DeliveryResponse]]

@@ -29,6 +29,8 @@ from persistence.errors import Busy, Duplicate, StartError, Unavailable
 
 logger = logging.getLogger("cloudarc")
 
+DAMAGED_SQLITE_CODES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
 # A disk that is full, missing or read-only, a damaged file, and a server that stops. All other errors, except
 # locks, are faults of the code.
 TRANSIENT_SQLITE_CODES = {
@@ -36,8 +38,7 @@ TRANSIENT_SQLITE_CODES = {
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_NOTADB,
+    *DAMAGED_SQLITE_CODES,
     sqlite3.SQLITE_INTERRUPT,
 }
 
@@ -51,6 +52,8 @@ def translate_error(error: BaseException) -> BaseException:
     kind = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return Busy()
+    if kind in DAMAGED_SQLITE_CODES:
+        logger.error("the database file is damaged (%s); restore the latest backup", error)
     return Unavailable() if kind in TRANSIENT_SQLITE_CODES else error
 
 

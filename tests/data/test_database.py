@@ -1,6 +1,7 @@
 """The data layer on both databases: exact types, one writer, nothing half-written, migrations that fit."""
 
 import asyncio
+import logging
 import sqlite3
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.sql.elements import ClauseElement
 
 from persistence import demo, migrations
+from persistence.clients import Client
 from persistence.database import CompiledStatement, Connection, Database, current_caller
 from persistence.departments import TABLE, Department
 from persistence.engines import connect
@@ -33,6 +35,7 @@ from persistence.errors import Busy, Conflict, StartError, Unavailable
 from persistence.invoices import Invoice, InvoiceLine, Payment
 from persistence.types import Base
 from tests.conftest import new_database
+from tests.support.live_server import copy_demo
 
 Run = Callable[[Callable[[Database], Awaitable[Any]]], Any]
 
@@ -754,6 +757,33 @@ class TestFairQueue:
             assert not first.done()
 
         asyncio.run(work())
+
+
+class TestDamage:
+    def test_a_damaged_file_is_logged_and_answered_as_unavailable(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        path = tmp_path / "damaged.db"
+        copy_demo(path)
+        raw = sqlite3.connect(path)
+        (root,) = raw.execute("SELECT rootpage FROM sqlite_master WHERE name = 'clients'").fetchone()
+        raw.close()
+        with path.open("r+b") as file:
+            file.seek(4096 * (root - 1))
+            file.write(b"x" * 4096)
+
+        async def work() -> None:
+            database = connect(f"sqlite:///{path}")
+            await database.open()
+            try:
+                async with database.reading() as db:
+                    await db.fetch_all(select(Client.__table__))
+            finally:
+                await database.close()
+
+        with caplog.at_level(logging.ERROR), pytest.raises(Unavailable):
+            asyncio.run(work())
+        assert "the database file is damaged" in caplog.text
 
 
 @dataclass

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Executable
-from sqlalchemy.sql.elements import ClauseElement
+from sqlalchemy import Column, Delete, Executable, Insert, Select, Update
+from sqlalchemy.sql import operators, visitors
+from sqlalchemy.sql.elements import BinaryExpression, ClauseElement
 
 import persistence
 from openapi import contract
 from persistence.engines.postgresql import PostgreSQLConnection
 from persistence.engines.sqlite import SQLite, SQLiteConnection, SQLiteReader, SQLiteWriter
-from persistence.statements import compile_all
+from persistence.statements import compile_all, delete_by_id
 from server.request.pipeline import Pipeline
 from tests.api.test_auth import call, fresh
 from tests.support import factories
@@ -246,6 +247,48 @@ class TestNoNPlusOne:
             factories.invoice(admin, items=[{"description": "Line", "amount": "1.00"}] * number)
             counts += [len(ran) for ran in counted.calls]
         assert counts[0] == counts[1] <= ceiling_of("create_invoice", "admin", backend)
+
+
+# Statements without a key that write one row, and why.
+SINGLE = {"persistence.events.INSERT": "the order of events is locked by its condition"}
+
+
+def reaches_many(statement: object) -> bool:
+    """Whether a write names no key, and no limit either."""
+    writes = isinstance(statement, Update | Delete) or (
+        isinstance(statement, Insert) and statement.select is not None
+    )
+    if not writes:
+        return False
+    parts = list(visitors.iterate(statement))  # type: ignore[arg-type]  # a statement, as was just asked
+    equal = [each for each in parts if isinstance(each, BinaryExpression) and each.operator is operators.eq]
+    sides = [side for each in equal for side in (each.left, each.right) if isinstance(side, Column)]
+    limited = any(isinstance(each, Select) and each._limit_clause is not None for each in parts)
+    return not limited and not any(each.primary_key or each.unique for each in sides)
+
+
+class TestSlowWrites:
+    def test_a_write_that_may_reach_many_rows_leaves_the_event_loop(self) -> None:
+        found = {
+            f"{name}.{each}": statement
+            for _, name, _ in pkgutil.walk_packages(persistence.__path__, "persistence.")
+            if ".migrations" not in name
+            for each, statement in vars(importlib.import_module(name)).items()
+            if reaches_many(statement)
+        }
+        assert len(found) >= 5
+        fast = {name for name, each in found.items() if not each.get_execution_options().get("slow")}
+        assert fast == set(SINGLE)
+
+    def test_so_does_a_deletion_that_cascades(self) -> None:
+        from persistence.announcements import Announcement
+        from persistence.webhooks import Webhook
+
+        slow = [
+            delete_by_id(table, False).get_execution_options().get("slow")
+            for table in (Webhook, Announcement)
+        ]
+        assert slow == [True, False]
 
 
 class TestLoading:

@@ -108,6 +108,15 @@ def _version() -> sa.Column[Any]:
     return sa.Column("version", sa.BigInteger(), nullable=False, server_default="1")
 
 
+def _credential() -> tuple[sa.Column[Any], ...]:
+    """Return the columns that tokens and API keys share."""
+    dates = (
+        _instant("created_at"),
+        *(_instant(f"{each}_at", True) for each in ("expires", "revoked", "last_used")),
+    )
+    return _text("digest", 64), _text("beginning", 8), *dates
+
+
 def _table(
     table_name: str,
     *parts: sa.Column[Any] | sa.Constraint,
@@ -187,21 +196,8 @@ def _create_clients() -> None:
         *(_instant("created_at"), _text("password_hash", 200), _instant("deleted_at", True), _version()),
         unique="email_key",
     )
-    life = (_instant("expires_at", True), _instant("revoked_at", True))
-    _table(
-        "api_keys",
-        *(_id(), _text("name", 100), _text("scopes", 1000), _text("digest", 64), _instant("created_at")),
-        *(*life, _text("beginning", 8), _instant("last_used_at", True)),
-        unique="digest",
-    )
-    life = (_instant("expires_at", True), _instant("revoked_at", True))
-    _table(
-        "tokens",
-        *(_id(), _id("client_id"), _text("digest", 64), _instant("created_at")),
-        *(*life, _text("beginning", 8), _instant("last_used_at", True)),
-        refers="client_id:clients",
-        unique="digest",
-    )
+    _table("api_keys", _id(), _text("name", 100), _text("scopes", 1000), *_credential(), unique="digest")
+    _table("tokens", _id(), _id("client_id"), *_credential(), refers="client_id:clients", unique="digest")
 
 
 def _create_services_and_invoices() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, DateTime, Select, Text, text
 
 from persistence import clients, delivery_queue, demo, domains, identity, migrations, operators, services
-from persistence.database import Connection, Database, Row
+from persistence.database import Connection, Row
 from persistence.engines import connect
 from persistence.engines.limits import MAX_SEARCHES, POOL_SIZE
 from persistence.errors import StartError, Unavailable
@@ -34,12 +34,13 @@ async def check_database(settings: Settings) -> Findings:
     try:
         await database.open()
         async with database.reading() as db:
-            damaged = False
-            async for finding in check_engine(db, database, settings):
-                yield finding
-                damaged |= finding.advice == RESTORE
-            if damaged:
-                return
+            if database.dialect.name == "sqlite":
+                yield (finding := await check_file(db))
+                if finding.level == "fault":
+                    return
+            else:
+                async for finding in check_server(db, settings):
+                    yield finding
             async for finding in check_content(db, settings):
                 yield finding
     except (StartError, Unavailable) as error:
@@ -47,8 +48,6 @@ async def check_database(settings: Settings) -> Findings:
     finally:
         await database.close()
 
-
-RESTORE = "restore the latest backup"
 
 NOW = text("SELECT now() AS now").columns(now=DateTime(timezone=True))
 SHOW = text(
@@ -58,14 +57,16 @@ SHOW = text(
 CHECK = text("PRAGMA quick_check(1)").columns(quick_check=Text)
 
 
-async def check_engine(db: Connection, database: Database, settings: Settings) -> Findings:
-    if database.dialect.name == "sqlite":
-        verdict = (await db.fetch_all(CHECK))[0].quick_check
-        if verdict == "ok":
-            yield ok("database", "SQLite, and its file is sound")
-        else:
-            yield fault("database", f"its file is damaged: {verdict}", RESTORE)
-        return
+async def check_file(db: Connection) -> Finding:
+    """Find whether the file of SQLite is sound. The content of a damaged file cannot be checked."""
+    verdict = (await db.fetch_all(CHECK))[0].quick_check
+    if verdict == "ok":
+        return ok("database", "SQLite, and its file is sound")
+    return fault("database", f"its file is damaged: {verdict}", "restore the latest backup")
+
+
+async def check_server(db: Connection, settings: Settings) -> Findings:
+    """Find the latency, clock, safety and connections of PostgreSQL."""
     began = time.perf_counter()
     off = (await db.fetch_all(NOW))[0].now.timestamp() - time.time()
     took = time.perf_counter() - began
